@@ -1,0 +1,20 @@
+"""Serves RanerBackend through label-studio-ml's own server: `label-studio-ml start ./ml_backend`.
+
+For those who run it that way; `python -m ml_backend` serves the same class, faster and with authentication.
+"""
+
+import argparse
+import os
+
+from label_studio_ml.api import init_app
+
+from ml_backend.model import RanerBackend  # not `from model import`: that would load the model a second time
+
+app = init_app(model_class=RanerBackend, model_dir=os.environ.get("MODEL_DIR"))
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-p", "--port", type=int, default=9090)
+    parser.add_argument("--host", default="127.0.0.1")
+    arguments, _ = parser.parse_known_args()  # label-studio-ml passes flags that are not for us
+    app.run(host=arguments.host, port=arguments.port)

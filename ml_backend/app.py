@@ -1,0 +1,160 @@
+"""The web app: Label Studio's ML backend protocol over HTTP. Owns routes, auth and status codes; dispatches the rest.
+
+/health and /setup answer from memory in milliseconds: Label Studio asks both before every prediction and page view.
+"""
+
+import json
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+
+from ml_backend.events import handle_event
+from ml_backend.model import RanerBackend, services
+from ml_backend.watcher import Watcher
+from nerloop.errors import BadInput, NerLoopError, QueueUnreachable
+from nerloop.label_config import parse_label_config
+from nerloop.logs import set_up_logs
+from nerloop.settings import Settings
+from nerloop.starter import STARTER_VERSION
+from sync.connect import SECRET_HEADER
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 250_000_000  # Label Studio's own limit for what it sends in one request
+
+
+class Unauthorized(NerLoopError):
+    """The request carries neither the password nor the webhook's secret."""
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    set_up_logs()
+    watcher = Watcher(services())
+    watcher.start()
+    yield
+    await run_in_threadpool(watcher.stop)
+
+
+app = FastAPI(title="nerloop ML backend", lifespan=_lifespan)
+_basic = HTTPBasic(auto_error=False)
+
+
+def _settings() -> Settings:
+    return services().settings
+
+
+def _authorize(request: Request, credentials: Annotated[HTTPBasicCredentials | None, Depends(_basic)]) -> None:
+    """Let a request in with the basic-auth password, or a webhook with its secret header; all where none is set."""
+    settings = _settings()
+    if not settings.basic_auth_user:
+        return
+    header = request.headers.get(SECRET_HEADER, "")
+    if request.url.path == "/webhook" and settings.webhook_secret and _equal(header, settings.webhook_secret):
+        return
+    user, password = (credentials.username, credentials.password) if credentials else ("", "")
+    if not (_equal(user, settings.basic_auth_user) & _equal(password, settings.basic_auth_pass)):
+        raise Unauthorized("set BASIC_AUTH_USER and BASIC_AUTH_PASS as the ML backend has them; `nerloop connect` does")
+
+
+def _equal(given: str, expected: str) -> bool:
+    return secrets.compare_digest(given.encode(), expected.encode())
+
+
+@app.get("/")
+@app.get("/health")
+async def health() -> dict[str, str]:
+    """Say that the process is alive; touches nothing."""
+    return {"status": "UP", "model_class": RanerBackend.__name__}
+
+
+@app.get("/health/ready")
+async def ready(response: Response) -> dict[str, Any]:
+    """Say which model versions are loaded; 503 until the first one is."""
+    versions = services().loop.serving.versions()
+    response.status_code = 200 if versions else 503
+    return {"ready": bool(versions), "serving": versions}
+
+
+@app.post("/setup", dependencies=[Depends(_authorize)])
+async def setup(request: Request) -> dict[str, str]:
+    """Note the project's binding and answer with the version that serves it."""
+    body = await _body(request)
+    project_id = _project_id(body)
+    binding = services().remember_binding(project_id, body.get("extra_params"))
+    return {"model_version": services().loop.serving.versions().get(binding.model, STARTER_VERSION)}
+
+
+@app.post("/predict", dependencies=[Depends(_authorize)])
+async def predict(request: Request) -> dict[str, Any]:
+    """Predict: exactly one result a task, in order, since Label Studio drops the whole batch otherwise."""
+    body = await _body(request)
+    tasks = body.get("tasks")
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise BadInput("field 'tasks' is missing or not a list of task objects")
+    label_config = body.get("label_config")
+    if not isinstance(label_config, str):
+        raise BadInput("field 'label_config' is missing or not a string")
+    parse_label_config(label_config)
+    backend = RanerBackend(label_config=label_config)
+    results = await run_in_threadpool(backend.predict, tasks, project=body.get("project"))
+    version = results[0]["model_version"] if results else STARTER_VERSION
+    return {"results": results, "model_version": version}
+
+
+@app.post("/webhook", status_code=201, dependencies=[Depends(_authorize)])
+async def webhook(request: Request) -> dict[str, Any]:
+    """Take an event. Redis being down is no error here: reconcile finds what this event said."""
+    body = await _body(request)
+    action = body.get("action")
+    if not isinstance(action, str):
+        raise BadInput("field 'action' is missing or not a string")
+    try:
+        return await run_in_threadpool(handle_event, services(), action, body)
+    except QueueUnreachable as error:
+        logger.warning("Event %s was not counted: %s; reconcile will find it", action, error)
+        return {"deferred": action}
+
+
+@app.get("/versions", dependencies=[Depends(_authorize)])
+async def versions() -> dict[str, list[str]]:
+    """List the versions this replica serves; Label Studio names no project here."""
+    return {"versions": sorted(set(services().loop.serving.versions().values()))}
+
+
+@app.exception_handler(NerLoopError)
+async def _on_error(request: Request, error: NerLoopError) -> JSONResponse:
+    if isinstance(error, Unauthorized):
+        return JSONResponse({"error": str(error)}, 401, {"WWW-Authenticate": 'Basic realm="nerloop"'})
+    if isinstance(error, BadInput):
+        return JSONResponse({"error": str(error)}, 400)
+    logger.error("%s %s: %s", request.method, request.url.path, error)
+    return JSONResponse({"error": str(error)}, 503)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """Read a JSON object; raises `BadInput` on anything else. Bodies may hold tokens and are never logged."""
+    size = request.headers.get("content-length", "")
+    if size.isdigit() and int(size) > MAX_BODY_BYTES:
+        raise BadInput(f"the request has {size} bytes; send at most {MAX_BODY_BYTES}")
+    try:
+        body = json.loads(await request.body())
+    except ValueError as error:
+        raise BadInput(f"the request is not valid JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise BadInput("the request must be a JSON object")
+    return body
+
+
+def _project_id(body: dict[str, Any]) -> int:
+    identifier = str(body.get("project", "")).partition(".")[0]
+    if not identifier.isdigit():
+        raise BadInput("field 'project' is missing; Label Studio sends `<id>.<created>`")
+    return int(identifier)

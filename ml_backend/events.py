@@ -1,0 +1,63 @@
+"""What Label Studio's events mean for the loop. Owns that table; events are hints, reconcile finds what they miss."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_backend.services import Services
+from nerloop.errors import BadInput
+from nerloop.project_state import Binding
+
+logger = logging.getLogger(__name__)
+
+
+def handle_event(services: Services, action: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Act on an event and say what was done.
+
+    Raises `BadInput` naming the malformed field, and `QueueUnreachable` while Redis is down.
+    """
+    project_id = _project_id(payload)
+    binding = services.binding(project_id)
+    if action == "START_TRAINING":
+        queued = services.loop.jobs.enqueue_fine_tune(binding.model, forced=True)
+        return {"job": f"fine-tune-{binding.model}", "queued": queued}
+    if action in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED"):
+        annotations = _list(payload, "annotation")
+        submitted = [a for a in annotations if not a.get("was_cancelled")]
+        return _count(services, binding, services.loop.state.add_new_labels(binding.model, _ids(submitted)))
+    if action == "ANNOTATIONS_DELETED":
+        # Whether a deleted annotation was known to the last run only reconcile can tell; never counted too often here.
+        return _count(
+            services, binding, services.loop.state.remove_new_labels(binding.model, _ids(_list(payload, "annotations")))
+        )
+    if action == "TASKS_CREATED":
+        return {"refresh": services.loop.jobs.enqueue_refresh(project_id)}
+    return {"ignored": action}
+
+
+def _count(services: Services, binding: Binding, new_labels: int) -> dict[str, Any]:
+    queued = new_labels >= binding.train_threshold and services.loop.jobs.enqueue_fine_tune(binding.model)
+    return {"model": binding.model, "new_labels": new_labels, "threshold": binding.train_threshold, "queued": queued}
+
+
+def _project_id(payload: Mapping[str, Any]) -> int:
+    project = payload.get("project")
+    identifier = project.get("id") if isinstance(project, Mapping) else project
+    if type(identifier) is not int:
+        raise BadInput("field 'project.id' is missing or not a whole number")
+    return identifier
+
+
+def _list(payload: Mapping[str, Any], field: str) -> Sequence[Mapping[str, Any]]:
+    """Return the field's objects: Label Studio sends one object or a list of them."""
+    value = payload.get(field)
+    items = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, Mapping)]
+    if not items:
+        raise BadInput(f"field {field!r} is missing or holds no annotation objects")
+    return items
+
+
+def _ids(annotations: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not all(type(annotation.get("id")) is int for annotation in annotations):
+        raise BadInput("field 'id' of an annotation is missing or not a whole number")
+    return [str(annotation["id"]) for annotation in annotations]

@@ -1,0 +1,38 @@
+"""The command line, `nerloop`. One file a group of commands; this one holds the root and turns errors into messages."""
+
+import sys
+
+import click
+
+from nerloop import __version__
+from nerloop.cli.demo import demo
+from nerloop.cli.doctor import doctor
+from nerloop.cli.projects import connect, export, train
+from nerloop.cli.stack import down, up
+from nerloop.cli.status import status
+from nerloop.errors import NerLoopError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="nerloop")
+def cli() -> None:
+    """Pre-label, learn and pre-label better: an active-learning loop for Chinese NER in Label Studio.
+
+    \b
+    nerloop up                      the whole stack on this machine, with a demo project
+    nerloop connect --project 3     bind a project of your own
+    nerloop status --watch          see the loop turn
+    """
+
+
+for command in (up, down, status, connect, export, train, doctor, demo):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; errors made for people end it with their message and exit code 1."""
+    try:
+        cli()
+    except NerLoopError as error:
+        click.echo(f"nerloop: {error}", err=True)
+        sys.exit(1)

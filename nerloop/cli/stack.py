@@ -1,0 +1,121 @@
+"""`nerloop up` and `nerloop down`: the embedded stack and its demo project."""
+
+import contextlib
+import signal
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.panel import Panel
+
+from nerloop.demo import DEMO_FOLDER, create_project
+from nerloop.documents import labels_of, read_jsonl
+from nerloop.embedded.secrets import ensure_secrets
+from nerloop.embedded.stack import Stack, StackError
+from nerloop.errors import LabelStudioError
+from nerloop.label_studio import Project
+from nerloop.loop import Loop
+from nerloop.settings import Settings
+from nerloop.starter import STARTER_VERSION
+from sync.connect import connect
+
+console = Console(stderr=True)
+DEMO_MARK = "demo-project"
+DEMO_MODEL = "demo"
+
+
+@click.command()
+@click.option("--detach", is_flag=True, help="Return when everything answers; stop it with `nerloop down`.")
+@click.option("--demo/--no-demo", default=True, show_default=True, help="Create the demo project at the first start.")
+def up(detach: bool, demo: bool) -> None:
+    """Start the whole stack on this machine and wait until it answers. Ctrl-C stops it.
+
+    \b
+    nerloop up                 in the foreground
+    nerloop up --detach        in the background
+    """
+    settings = Settings.load()
+    stored = ensure_secrets(settings)
+    loop = Loop(Settings.load())
+    stack = Stack(loop.settings)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops everything in order, as Ctrl-C does
+    try:
+        if stack.is_running():
+            console.print("The stack is already running.")
+        else:
+            with console.status("Setting up the model registry …"):
+                loop.registry.check()
+            stack.start()
+        with console.status("Starting …") as progress:
+            for name in stack.wait_until_ready():
+                progress.update(f"Waiting for {name} …")
+        console.print("[green]✓[/] Label Studio, Valkey, ML backend, workers and schedule are up")
+        project = _demo_project(loop) if demo else None
+        _print_screen(loop.settings, stored, project)
+        if not detach:
+            _watch(stack)
+    except KeyboardInterrupt:
+        with console.status("Stopping …"):
+            stack.stop()
+        console.print("Stopped. `make up` goes on where it was.")
+
+
+@click.command()
+def down() -> None:
+    """Stop the stack that `nerloop up` started."""
+    stack = Stack(Settings.load())
+    if not stack.is_running():
+        console.print("The stack is not running.")
+        return
+    with console.status("Stopping …"):
+        stack.stop()
+    console.print("Stopped.")
+
+
+def _watch(stack: Stack) -> None:
+    while stack.is_running():
+        time.sleep(1)
+    raise StackError("the stack was stopped from elsewhere (`nerloop down`), or supervisord died; see .nerloop/logs")
+
+
+def _demo_project(loop: Loop) -> Project:
+    """Return the demo project, made at the first start and pre-labelled by the starter before this returns."""
+    mark = loop.settings.home / DEMO_MARK
+    if mark.exists():
+        with contextlib.suppress(LabelStudioError):  # the project may have been deleted: then it is made again
+            return loop.label_studio.project(int(mark.read_text()))
+    with console.status("Creating the demo project …") as progress:
+        documents = read_jsonl(DEMO_FOLDER / "train.jsonl")
+        labels = labels_of(documents)
+        project = create_project(loop.label_studio, "nerloop demo 演示", documents, labels)
+        binding = connect(loop.label_studio, loop.settings, project.id, DEMO_MODEL, loop.settings.train_threshold)
+        loop.state.save_binding(binding)
+        loop.jobs.enqueue_refresh(project.id)
+        mark.write_text(str(project.id))
+        while lacking := loop.label_studio.count_tasks(project.id, lacking_version=STARTER_VERSION):
+            progress.update(f"Pre-labelling {len(documents) - lacking} of {len(documents)} tasks …")
+            time.sleep(0.5)
+    console.print(f"[green]✓[/] Demo project: {len(documents)} tasks, pre-labelled by the starter model")
+    return project
+
+
+def _print_screen(settings: Settings, stored: dict[str, str], project: Project | None) -> None:
+    path = f"/projects/{project.id}/data" if project else ""
+    command = "nerloop" if Path.cwd().name == "" else ".venv/bin/nerloop"
+    lines = [
+        f"[bold]Label Studio[/]   {settings.label_studio_url}{path}",
+        f"[bold]Login[/]          {stored['LABEL_STUDIO_USERNAME']}",
+        f"[bold]Password[/]       {stored['LABEL_STUDIO_PASSWORD']}   (kept in {settings.home}/settings.env)",
+        "",
+        "[bold]What to do next[/]",
+        "  1. Log in, open the demo project and press [bold]Label All Tasks[/]: names, places and",
+        "     organisations are pre-labelled, the least certain task comes first.",
+        "  2. Or let an annotator be played:",
+        f"       {command} demo annotate --count 60",
+        f"  3. Watch the loop turn:  {command} status --watch",
+        f"  4. Bind your own project: {command} connect --project ID",
+        "",
+        "Ctrl-C stops everything. Logs are in " + str(settings.home / "logs"),
+    ]
+    Console().print(Panel("\n".join(lines), title="nerloop", border_style="green", expand=False))

@@ -1,0 +1,150 @@
+"""Documents, their entities, and JSONL files of them. Owns the format and its checks; knows no model and no server."""
+
+import hashlib
+import json
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nerloop.errors import BadInput
+
+
+@dataclass(frozen=True, order=True)
+class Entity:
+    """A labelled span: half-open `[start, end)` in Python code points, which are Label Studio's offsets too."""
+
+    start: int
+    end: int
+    label: str
+    score: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text with its entities; `id` is empty where the source has none."""
+
+    id: str
+    text: str
+    entities: tuple[Entity, ...] = ()
+
+
+def check_entity(entity: Entity, text: str) -> None:
+    """Raise `BadInput` unless the entity lies inside the text and carries a label."""
+    if not entity.label:
+        raise BadInput("field 'category' is empty; give the entity a label")
+    if not 0 <= entity.start < entity.end <= len(text):
+        raise BadInput(
+            f"fields 'start'={entity.start} and 'end'={entity.end} do not lie inside the text of {len(text)} "
+            "characters; offsets count code points and 'end' is exclusive"
+        )
+
+
+def to_json(document: Document) -> str:
+    """Write one document as a JSONL line (without the newline)."""
+    row: dict[str, Any] = {
+        "text": document.text,
+        "entities": [{"category": e.label, "start": e.start, "end": e.end} for e in sorted(document.entities)],
+    }
+    if document.id:
+        row["id"] = document.id
+    return json.dumps(row, ensure_ascii=False)
+
+
+def from_json(line: str) -> Document:
+    """Read one JSONL line: `{"text": …, "entities": [{"category", "start", "end"}]}` with an optional `id`.
+
+    Raises `BadInput` naming the wrong field.
+    """
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise BadInput(f"not valid JSON ({error}); write one JSON object a line") from None
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+        raise BadInput("field 'text' is missing or not a string")
+    if not isinstance(row.get("entities"), list):
+        raise BadInput("field 'entities' is missing or not a list; write [] for a text without entities")
+    entities = []
+    for item in row["entities"]:
+        if not isinstance(item, dict) or not isinstance(item.get("category"), str):
+            raise BadInput("field 'entities': each needs a string 'category'")
+        if type(item.get("start")) is not int or type(item.get("end")) is not int:
+            raise BadInput("field 'entities': 'start' and 'end' must be whole numbers")
+        entity = Entity(item["start"], item["end"], item["category"])
+        check_entity(entity, row["text"])
+        entities.append(entity)
+    return Document(str(row.get("id", "")), row["text"], tuple(sorted(entities)))
+
+
+def read_jsonl(path: Path) -> list[Document]:
+    """Read a JSONL file; raises `BadInput` naming file, line and field."""
+    documents = []
+    try:
+        # Split on \n only: a text may hold U+2028 and its kin, which str.splitlines would cut at.
+        with path.open(encoding="utf-8", newline="\n") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    documents.append(_line_of(path, number, line))
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert the file to UTF-8") from None
+    return documents
+
+
+def _line_of(path: Path, number: int, line: str) -> Document:
+    try:
+        return from_json(line)
+    except BadInput as error:
+        raise BadInput(f"{path}, line {number}: {error}") from None
+
+
+def write_jsonl(path: Path, documents: Iterable[Document]) -> int:
+    """Write documents as they come to `path`, atomically: a reader sees the old file or the whole new one.
+
+    Returns the number written. Raises `BadInput` where the file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    count = 0
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as out:
+            for document in documents:
+                out.write(to_json(document) + "\n")
+                count += 1
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror}; free space or choose another place") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def fingerprint(documents: Iterable[Document]) -> str:
+    """Return the sha256 of the canonical JSONL, the same for the same documents in any order."""
+    digest = hashlib.sha256()
+    for line in sorted(to_json(document) for document in documents):
+        digest.update(line.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def labels_of(documents: Iterable[Document]) -> list[str]:
+    """Return the labels that occur, sorted."""
+    return sorted({entity.label for document in documents for entity in document.entities})
+
+
+def normalised(text: str) -> str:
+    """Return the form under which two texts count as the same: NFKC, lower case, no white space.
+
+    Only for comparing and hashing. Offsets always refer to the text as it is.
+    """
+    return "".join(unicodedata.normalize("NFKC", text).lower().split())
+
+
+def iter_batches(items: Sequence[Document], size: int) -> Iterator[Sequence[Document]]:
+    """Yield slices of at most `size` documents, in order."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,143 @@
+"""The queues and what is put on them. Owns job names and their life times; what a job does is workers/'s.
+
+A job carries ids only, may run twice and may be killed at any line. Jobs are named by their function's dotted name, so
+that whoever enqueues need not import what trains.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue
+from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.job import Job
+
+from nerloop.errors import QueueUnreachable
+from nerloop.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+TRAIN_QUEUE = "train"
+PREDICT_QUEUE = "predict"
+REFRESH_TIMEOUT_SECONDS = 6 * 3600
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """A job on a queue: `state` is RQ's (queued, started, failed, …); `progress` is what the job last said."""
+
+    state: str
+    progress: dict[str, Any]
+    error: str = ""
+
+
+class Jobs:
+    """The two queues on one Redis."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._settings = settings
+
+    def enqueue_fine_tune(self, model: str, *, forced: bool = False) -> bool:
+        """Queue a fine-tune of a model unless one is queued, running or cooling down; tell whether it was queued.
+
+        `forced` trains whatever the threshold says and ends a cool-down.
+        """
+        job_id = fine_tune_id(model)
+        if forced:
+            self._forget_failed(job_id)
+        return self._enqueue(
+            TRAIN_QUEUE,
+            "workers.tasks.fine_tune",
+            job_id,
+            kwargs={"model": model, "forced": forced},
+            timeout=self._settings.train_timeout_seconds,
+            failure_ttl=self._settings.cool_down_seconds,
+        )
+
+    def enqueue_refresh(self, project_id: int) -> bool:
+        """Queue a refresh of a project's predictions unless one is queued or running."""
+        job_id = refresh_id(project_id)
+        self._forget_failed(job_id)
+        return self._enqueue(
+            PREDICT_QUEUE,
+            "workers.tasks.refresh_predictions",
+            job_id,
+            kwargs={"project_id": project_id},
+            timeout=REFRESH_TIMEOUT_SECONDS,
+            failure_ttl=self._settings.cool_down_seconds,
+        )
+
+    def status(self, job_id: str) -> JobStatus | None:
+        """Return a job's state, or None where there is no such job."""
+        with redis_errors(self._settings):
+            try:
+                job = Job.fetch(job_id, connection=self._redis)
+            except NoSuchJobError:
+                return None
+            failed = job.get_status()
+            lines = (
+                str(job.latest_result().exc_string).strip().splitlines()
+                if failed == "failed" and job.latest_result()
+                else [""]
+            )
+        return JobStatus(str(failed.value if failed else "unknown"), dict(job.meta), lines[-1] if lines else "")
+
+    def _forget_failed(self, job_id: str) -> None:
+        """Remove a job that failed, whose name would otherwise stay taken until its failure_ttl is over."""
+        with redis_errors(self._settings):
+            try:
+                job = Job.fetch(job_id, connection=self._redis)
+            except NoSuchJobError:
+                return
+            if job.is_failed or job.is_stopped or job.is_canceled:
+                job.delete()
+
+    def _enqueue(
+        self, queue: str, function: str, job_id: str, *, kwargs: dict[str, Any], timeout: int, failure_ttl: int
+    ) -> bool:
+        with redis_errors(self._settings):
+            try:
+                Queue(queue, connection=self._redis).enqueue_call(
+                    function,
+                    kwargs=kwargs,
+                    job_id=job_id,
+                    unique=True,
+                    timeout=timeout,
+                    result_ttl=0,  # the name is free again as soon as the job has ended well
+                    failure_ttl=failure_ttl,  # this is the cool-down: until then the name stays taken
+                )
+            except DuplicateJobError:
+                return False
+        logger.info("Queued %s", job_id)
+        return True
+
+
+def fine_tune_id(model: str) -> str:
+    """Return the name of the only fine-tune job a model can have."""
+    return f"fine-tune-{model}"
+
+
+def refresh_id(project_id: int) -> str:
+    """Return the name of the only refresh job a project can have."""
+    return f"refresh-project-{project_id}"
+
+
+def connect_redis(settings: Settings) -> Redis:
+    """Return a client; it connects at the first command. Short timeouts, since Redis is local or near."""
+    return Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=10)
+
+
+@contextmanager
+def redis_errors(settings: Settings) -> Iterator[None]:
+    """Turn Redis's errors into `QueueUnreachable` (its address may hold a password and is not named)."""
+    try:
+        yield
+    except RedisError as error:
+        raise QueueUnreachable(
+            f"Redis does not answer ({type(error).__name__}); is it running at the address in NERLOOP_REDIS_URL?"
+        ) from error

@@ -1,0 +1,416 @@
+"""The door to Label Studio: its REST API as typed calls, its errors as ours. Owns no decision about the loop.
+
+Requests go through the SDK's HTTP client, which handles both kinds of token; its typed methods are left aside, since
+they lack some endpoints and parse every task into models, which costs more than the request.
+"""
+
+import itertools
+import json
+import logging
+import random
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import httpx
+from label_studio_sdk import LabelStudio as Sdk
+from label_studio_sdk.core.api_error import ApiError
+
+from nerloop.documents import Document, Entity
+from nerloop.errors import (
+    BadInput,
+    LabelStudioError,
+    LabelStudioUnauthorized,
+    LabelStudioUnreachable,
+    ProjectNotFound,
+)
+from nerloop.label_config import LabelConfig, parse_label_config
+from nerloop.predictor import Prediction
+
+logger = logging.getLogger(__name__)
+
+PAGE = 1000
+TRIES = 5
+TIMEOUT_SECONDS = 600
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A Label Studio project as far as the loop needs it; `model_version` is the version annotators are shown."""
+
+    id: int
+    title: str
+    label_config_xml: str
+    model_version: str
+    tasks: int
+    sampling: str
+
+    @cached_property
+    def label_config(self) -> LabelConfig:
+        """The labelling config, read; raises `BadLabelConfig`."""
+        return parse_label_config(self.label_config_xml)
+
+
+@dataclass(frozen=True)
+class TaskPrediction:
+    """A stored prediction: its id in Label Studio, version, score (the order of tasks) and entities."""
+
+    id: int
+    model_version: str
+    score: float | None
+    entities: tuple[Entity, ...] = ()
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """A submitted annotation. `was_cancelled` means that the annotator skipped the task."""
+
+    id: int
+    result: tuple[Any, ...]
+    was_cancelled: bool
+    ground_truth: bool
+    updated_at: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task with its annotations and predictions; `text` is None where the field is missing or not a string."""
+
+    id: int
+    text: str | None
+    annotations: tuple[Annotation, ...] = ()
+    predictions: tuple[TaskPrediction, ...] = ()
+    has_drafts: bool = False
+
+
+def task_text(data: Mapping[str, Any], field: str) -> str | None:
+    """Return the text of a task's data, or None where the field is missing or holds no string."""
+    text = data.get(field)
+    return text if isinstance(text, str) else None
+
+
+class LabelStudio:
+    """A Label Studio server seen with one user's token."""
+
+    def __init__(self, url: str, api_key: str) -> None:
+        """Keep the address and token without connecting. Raises `LabelStudioUnauthorized` on an empty token."""
+        self.url = url.rstrip("/")
+        if not api_key:
+            raise LabelStudioUnauthorized(
+                "LABEL_STUDIO_API_KEY is not set; copy a token from Label Studio, Account & Settings, Access Token"
+            )
+        self._api_key = api_key
+
+    @cached_property
+    def _http(self) -> Any:
+        with self._errors_of(f"GET {self.url}"):
+            return Sdk(base_url=self.url, api_key=self._api_key, timeout=TIMEOUT_SECONDS)._client_wrapper.httpx_client
+
+    def version(self) -> str:
+        """Return the server's release."""
+        return str(self._call("GET", "api/version")["release"])
+
+    def user(self) -> str:
+        """Return the e-mail of the token's owner; raises `LabelStudioUnauthorized` on a bad token."""
+        return str(self._call("GET", "api/current-user/whoami")["email"])
+
+    def project(self, project_id: int) -> Project:
+        """Return a project; raises `ProjectNotFound`."""
+        return _project(self._call("GET", f"api/projects/{project_id}/"))
+
+    def projects(self) -> list[Project]:
+        """Return all projects the token's owner sees."""
+        return [_project(row) for row in self._pages("api/projects/", {"include": ",".join(_PROJECT_FIELDS)}, 100)]
+
+    def create_project(self, title: str, label_config: str) -> Project:
+        """Create a project; raises `BadInput` on a label config that Label Studio refuses."""
+        return _project(self._call("POST", "api/projects/", body={"title": title, "label_config": label_config}))
+
+    def update_project(self, project_id: int, **values: Any) -> None:
+        """Change fields of a project (`model_version`, `sampling`, …)."""
+        self._call("PATCH", f"api/projects/{project_id}/", body=values)
+
+    def import_tasks(self, project_id: int, rows: Sequence[Json]) -> None:
+        """Import tasks, each `{"data": {...}}`, in one request."""
+        self._call("POST", f"api/projects/{project_id}/import", body=list(rows), once=True)
+
+    def tasks(
+        self,
+        project: Project,
+        *,
+        annotated: bool | None = None,
+        lacking_version: str | None = None,
+        min_predictions: int = 0,
+        bare: bool = False,
+        page_size: int = PAGE,
+    ) -> Iterator[Task]:
+        """Yield tasks by id, a page at a time: all, only annotated (or not), only those without a version's prediction.
+
+        `bare` leaves out annotations and predictions, which is faster. Safe against tasks that leave the filter while
+        the pages are read: each page starts behind the last id.
+        """
+        last = 0
+        while True:
+            conditions = [
+                *_conditions(annotated, lacking_version, min_predictions),
+                _condition("id", "greater", "Number", last),
+            ]
+            rows = self._task_page(project.id, conditions, page_size, bare=bare)["tasks"]
+            yield from (_task(row, project.label_config) for row in rows)
+            if len(rows) < page_size:
+                return
+            last = rows[-1]["id"]
+
+    def count_tasks(
+        self,
+        project_id: int,
+        *,
+        annotated: bool | None = None,
+        lacking_version: str | None = None,
+        min_predictions: int = 0,
+    ) -> int:
+        """Return how many tasks match, without reading them."""
+        conditions = _conditions(annotated, lacking_version, min_predictions)
+        return int(self._task_page(project_id, conditions, 1, bare=True)["total"])
+
+    def next_tasks(self, project: Project, limit: int) -> list[Task]:
+        """Return the unlabelled tasks that annotators will see next under the project's present scores."""
+        page = self._task_page(project.id, _conditions(False, None, 0), limit, order="tasks:predictions_score")
+        return [_task(row, project.label_config) for row in page["tasks"]]
+
+    def next_task(self, project: Project) -> Task | None:
+        """Take the task that Label Studio serves the token's owner next, with its predictions; None at the end."""
+        try:
+            row = self._call("GET", f"api/projects/{project.id}/next")
+        except ProjectNotFound:
+            return None  # Label Studio answers 404 when nothing is left to label
+        return self.task(project, row["id"])
+
+    def task(self, project: Project, task_id: int) -> Task:
+        """Return one task with everything on it."""
+        return _task(self._call("GET", f"api/tasks/{task_id}/"), project.label_config)
+
+    def create_annotation(
+        self, task_id: int, result: Sequence[Json], *, lead_time: float, parent_prediction: int | None
+    ) -> int:
+        """Submit an annotation as the token's owner and return its id; `lead_time` in seconds."""
+        body = {"result": list(result), "lead_time": lead_time, "parent_prediction": parent_prediction}
+        return int(self._call("POST", f"api/tasks/{task_id}/annotations/", body=body, once=True)["id"])
+
+    def import_predictions(self, project: Project, predictions: Sequence[tuple[Task, Prediction, float]]) -> int:
+        """Store (task, prediction, score) rows in one request and return how many Label Studio says it stored.
+
+        `score` is the order in which tasks are served, lowest first. Not repeatable: a second call stores them twice,
+        so the request is sent once and the caller asks again what is missing before another try.
+        """
+        rows = [
+            {
+                "task": task.id,
+                "model_version": prediction.model_version,
+                "score": score,
+                "result": project.label_config.regions(task.text or "", prediction.entities),
+            }
+            for task, prediction, score in predictions
+        ]
+        path = f"api/projects/{project.id}/import/predictions"
+        return int(self._call("POST", path, body=rows, once=True)["created"])
+
+    def delete_prediction(self, prediction_id: int) -> None:
+        """Delete a prediction; one that is gone already is fine."""
+        try:
+            self._call("DELETE", f"api/predictions/{prediction_id}/")
+        except ProjectNotFound:
+            logger.debug("Prediction %s was already gone", prediction_id)
+
+    def ml_backends(self, project_id: int) -> list[Json]:
+        """Return the project's ML backend connections as Label Studio gives them."""
+        return list(self._call("GET", "api/ml", params={"project": project_id}))
+
+    def save_ml_backend(self, values: Json, backend_id: int | None = None) -> Json:
+        """Create or change an ML backend connection; Label Studio calls /health and /setup before it answers."""
+        if backend_id is None:
+            return dict(self._call("POST", "api/ml", body=values, once=True))
+        return dict(self._call("PATCH", f"api/ml/{backend_id}", body=values))
+
+    def webhooks(self, project_id: int) -> list[Json]:
+        """Return the project's webhooks as Label Studio gives them."""
+        return list(self._call("GET", "api/webhooks/", params={"project": project_id}))
+
+    def save_webhook(self, values: Json, webhook_id: int | None = None) -> None:
+        """Create or change a webhook."""
+        if webhook_id is None:
+            self._call("POST", "api/webhooks/", body=values, once=True)
+        else:
+            self._call("PATCH", f"api/webhooks/{webhook_id}/", body=values)
+
+    def delete_webhook(self, webhook_id: int) -> None:
+        """Delete a webhook."""
+        self._call("DELETE", f"api/webhooks/{webhook_id}/")
+
+    def _task_page(
+        self,
+        project_id: int,
+        conditions: Sequence[Json],
+        page_size: int,
+        *,
+        order: str = "tasks:id",
+        bare: bool = False,
+    ) -> Json:
+        query = {"filters": {"conjunction": "and", "items": list(conditions)}, "ordering": [order]}
+        fields = "task_only" if bare else "all"
+        params = {"project": project_id, "query": json.dumps(query), "fields": fields, "page_size": page_size}
+        return dict(self._call("GET", "api/tasks", params=params))
+
+    def _pages(self, path: str, params: Json, page_size: int) -> Iterator[Json]:
+        page = 1
+        while True:
+            answer = self._call("GET", path, params={**params, "page": page, "page_size": page_size})
+            yield from answer["results"]
+            if not answer.get("next"):
+                return
+            page += 1
+
+    def _call(self, method: str, path: str, *, params: Json | None = None, body: Any = None, once: bool = False) -> Any:
+        """Send a request; a busy server (429, 5xx: SQLite's "database is locked") is asked again unless `once`."""
+        what = f"{method} {self.url}/{path}"
+        for attempt in itertools.count(1):
+            with self._errors_of(what):
+                answer = self._http.request(
+                    path, method=method, params=params, json=body, request_options={"max_retries": 0}
+                )
+            busy = answer.status_code == 429 or answer.status_code >= 500
+            if not busy or once or attempt == TRIES:
+                return _content(answer, what)
+            time.sleep(random.uniform(0.5, 1.5) * 0.25 * 2**attempt)
+
+    def _errors_of(self, what: str) -> "_Errors":
+        return _Errors(what, self.url)
+
+
+class _Errors:
+    """Turns what the HTTP client and the SDK raise into our errors."""
+
+    def __init__(self, what: str, url: str) -> None:
+        self._what, self._url = what, url
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, httpx.TransportError):
+            raise LabelStudioUnreachable(
+                f"{self._what}: Label Studio does not answer ({type(error).__name__}); "
+                f"is it running at LABEL_STUDIO_URL={self._url}?"
+            ) from error
+        if isinstance(error, ApiError):  # the SDK exchanging a personal access token
+            raise LabelStudioUnauthorized(_UNAUTHORIZED) from error
+
+
+_UNAUTHORIZED = (
+    "Label Studio refuses the token in LABEL_STUDIO_API_KEY: copy a fresh one from Account & Settings. A legacy token "
+    "(40 hex digits) works only where the organization allows legacy tokens; a personal access token works always"
+)
+
+
+def _content(answer: httpx.Response, what: str) -> Any:
+    status = answer.status_code
+    if status < 300:
+        return answer.json() if answer.content else None
+    if status == 401:
+        raise LabelStudioUnauthorized(_UNAUTHORIZED)
+    if status in (403, 404):
+        raise ProjectNotFound(f"{what}: {_detail(answer)}; it does not exist, or the token's owner may not see it")
+    if status < 500:
+        raise BadInput(f"{what}: Label Studio answered {status}: {_detail(answer)}")
+    raise LabelStudioError(f"{what}: Label Studio answered {status}: {_detail(answer)}; see its log")
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        content = answer.json()
+    except ValueError:
+        return answer.reason_phrase
+    if isinstance(content, dict):
+        content = content.get("validation_errors") or content.get("detail") or content
+    return str(content)[:300]
+
+
+_PROJECT_FIELDS = ("id", "title", "label_config", "model_version", "task_number", "sampling")
+
+
+def _project(row: Json) -> Project:
+    return Project(
+        id=row["id"],
+        title=row["title"],
+        label_config_xml=row["label_config"],
+        model_version=row.get("model_version") or "",
+        tasks=row.get("task_number") or 0,
+        sampling=row.get("sampling") or "",
+    )
+
+
+def _task(row: Json, config: LabelConfig) -> Task:
+    text = task_text(row["data"], config.field)
+    return Task(
+        id=row["id"],
+        text=text,
+        annotations=tuple(
+            Annotation(
+                id=item["id"],
+                result=tuple(item["result"] or ()),
+                was_cancelled=bool(item["was_cancelled"]),
+                ground_truth=bool(item["ground_truth"]),
+                updated_at=item["updated_at"],
+            )
+            for item in row.get("annotations") or ()
+        ),
+        predictions=tuple(
+            TaskPrediction(
+                id=item["id"],
+                model_version=item.get("model_version") or "",
+                score=item.get("score"),
+                entities=config.entities(text or "", item["result"] or ())[0],
+            )
+            for item in row.get("predictions") or ()
+        ),
+        has_drafts=bool(row.get("drafts")),
+    )
+
+
+def _conditions(annotated: bool | None, lacking_version: str | None, min_predictions: int) -> list[Json]:
+    conditions = []
+    if annotated is not None:
+        conditions.append(_condition("total_annotations", "greater" if annotated else "equal", "Number", 0))
+    if lacking_version is not None:
+        conditions.append(_condition("predictions_model_versions", "not_contains", "List", [lacking_version]))
+    if min_predictions:
+        conditions.append(_condition("total_predictions", "greater", "Number", min_predictions - 1))
+    return conditions
+
+
+def _condition(column: str, operator: str, kind: str, value: object) -> Json:
+    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
+
+
+def documents(project: Project, tasks: Iterable[Task]) -> Iterator[Document]:
+    """Turn annotated tasks into documents, in the order of the tasks.
+
+    One annotation speaks for a task: the ground truth if there is one, else the one submitted or changed last. Skipped
+    tasks say nothing; a submitted annotation without regions says that the text holds no entity. Regions that make no
+    sense are left out with a warning.
+    """
+    for task in tasks:
+        submitted = [annotation for annotation in task.annotations if not annotation.was_cancelled]
+        if task.text is None or not submitted:
+            continue
+        chosen = max(submitted, key=lambda a: (a.ground_truth, a.updated_at, a.id))
+        entities, wrong = project.label_config.entities(task.text, chosen.result)
+        if wrong:
+            logger.warning(
+                "Task %s, annotation %s: left out %s regions with wrong offsets or labels", task.id, chosen.id, wrong
+            )
+        yield Document(f"{project.id}-{task.id}", task.text, entities)

@@ -1,0 +1,329 @@
+"""The model registry, the only door to MLflow: versions, the promotion log, and what each training run decided.
+
+One registered model per business line holds the versions; a second, `<model>-promotions`, is the promotion log: its
+version numbers are the total order that an alias cannot give. The alias `production` is set for people who look into
+MLflow; the log alone decides. One experiment per model, one run per fine-tune.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from nerloop import checkpoint
+from nerloop.errors import BadInput, CheckpointCorrupt, RegistryError
+from nerloop.gate import Decision
+from nerloop.promotions import Promotion, valid_promotions
+
+logger = logging.getLogger(__name__)
+
+PROMOTIONS_SUFFIX = "-promotions"
+PRODUCTION = "production"
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+Manifest = dict[str, str]
+"""Annotation id → hash of its content, for every annotation a training run has taken into account."""
+
+
+def check_model_name(model: str) -> str:
+    """Return the name of a model (business line); raises `BadInput` unless it can be one."""
+    if not MODEL_NAME.fullmatch(model) or model.endswith(PROMOTIONS_SUFFIX):
+        raise BadInput(
+            f"model name {model!r}: use 1 to 63 letters, digits, '-' or '_', not ending in {PROMOTIONS_SUFFIX!r}"
+        )
+    return model
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One candidate that was trained; its string, `medical-v7`, is Label Studio's `model_version`.
+
+    `decision` is `passed` (the gate) until the promotion is decided, then `promoted` or `superseded`; or `rejected`.
+    `replaces` is the generation in production when its training began, `parent` that generation's version.
+    """
+
+    model: str
+    number: int
+    labels: tuple[str, ...] = ()
+    dataset_fingerprint: str = ""
+    parent: str = ""
+    replaces: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    decision: str = ""
+    reason: str = ""
+    created_at: datetime | None = None
+    run_id: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.model}-v{self.number}"
+
+
+@dataclass(frozen=True)
+class Production:
+    """The version in production and the promotion that put it there; all empty while the starter serves."""
+
+    generation: int = 0
+    version: ModelVersion | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained checkpoint on disk with everything that must be known about it to decide and to trace it."""
+
+    folder: Path
+    labels: tuple[str, ...]
+    dataset_fingerprint: str
+    parent: str
+    replaces: int
+    metrics: Mapping[str, float]
+    loss_curve: Sequence[float]
+    dev_f1_curve: Sequence[float]
+
+
+class Registry:
+    """Versions and promotions behind one MLflow address (`sqlite:///…` or `http://…`)."""
+
+    def __init__(self, uri: str, artifacts: Path | None = None) -> None:
+        """`artifacts` is the folder for files where the address is a database; a server has its own store."""
+        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self._uri = uri
+        self._artifacts = artifacts
+
+    def check(self) -> None:
+        """Raise `RegistryError` unless the registry answers (a new database is set up on the way)."""
+        with self._errors("reading the registry"):
+            self._client.search_registered_models(max_results=1)
+
+    def register(
+        self, model: str, candidate: Candidate, snapshot: Path, manifest: Manifest, decision: Decision
+    ) -> ModelVersion:
+        """Store a candidate and what the gate said of it; the version becomes visible only with all its files.
+
+        Raises `RegistryError`; then nothing is visible.
+        """
+        outcome = ("passed" if decision.promote else "rejected", decision.reason)
+        with self._errors(f"registering a version of {model}"):
+            run_id = self._decided_run(model, snapshot, manifest, outcome, candidate)
+            run = self._client.get_run(run_id)
+            self._ensure_model(model)
+            made = self._client.create_model_version(
+                model, f"{run.info.artifact_uri}/checkpoint", run_id, tags=_version_tags(candidate, outcome)
+            )
+            for name, value in candidate.metrics.items():
+                self._client.set_model_version_tag(model, made.version, f"metric.{name}", str(value))
+        return self.version(model, int(made.version))
+
+    def record_no_data(self, model: str, snapshot: Path, manifest: Manifest, reason: str) -> None:
+        """Store that a run ended without a candidate, so that the same labels do not start it again."""
+        with self._errors(f"recording a run of {model}"):
+            self._decided_run(model, snapshot, manifest, ("no_data", reason), None)
+
+    def version(self, model: str, number: int) -> ModelVersion:
+        """Return one version; raises `RegistryError` where there is none."""
+        with self._errors(f"reading {model}-v{number}"):
+            return _model_version(self._client.get_model_version(model, str(number)))
+
+    def versions(self, model: str) -> list[ModelVersion]:
+        """Return all versions, newest first; none for a model that was never trained."""
+        with self._errors(f"listing the versions of {model}"):
+            found = self._client.search_model_versions(f"name='{model}'")
+        return sorted((_model_version(item) for item in found), key=lambda version: -version.number)
+
+    def models(self) -> list[str]:
+        """Return the names of all trained models."""
+        with self._errors("listing the models"):
+            names = [model.name for model in self._client.search_registered_models()]
+        return sorted(name for name in names if not name.endswith(PROMOTIONS_SUFFIX))
+
+    def production(self, model: str) -> Production:
+        """Return what the promotion log says is in production."""
+        valid = valid_promotions(self._promotion_log(model))
+        if not valid:
+            return Production()
+        return Production(valid[-1].generation, self.version(model, valid[-1].number), valid[-1].at)
+
+    def promote(self, version: ModelVersion) -> bool:
+        """Append the promotion of a version over the generation it `replaces`; tell whether it won.
+
+        Safe to repeat: the same version over the same generation wins again.
+        """
+        name = version.model + PROMOTIONS_SUFFIX
+        with self._errors(f"promoting {version}"):
+            self._ensure_model(name)
+            self._client.create_model_version(
+                name,
+                f"models:/{version.model}/{version.number}",
+                tags={"number": str(version.number), "replaces": str(version.replaces)},
+            )
+            valid = valid_promotions(self._promotion_log(version.model))
+            won = any((p.number, p.replaces) == (version.number, version.replaces) for p in valid)
+            decision = "promoted" if won else "superseded"
+            self._client.set_model_version_tag(version.model, str(version.number), "decision", decision)
+            self._client.set_registered_model_alias(version.model, PRODUCTION, str(valid[-1].number))
+        return won
+
+    def download(self, version: ModelVersion, cache: Path) -> Path:
+        """Return the folder of a version's checkpoint, fetched into `cache` once and verified.
+
+        Raises `CheckpointCorrupt` or `RegistryError`; the cache then holds nothing of it.
+        """
+        folder = cache / str(version)
+        if folder.is_dir():
+            return folder
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{version}.", dir=cache) as temporary:
+            with self._errors(f"downloading {version}"):
+                fetched = Path(self._client.download_artifacts(version.run_id, "checkpoint", temporary))
+            checkpoint.verify(fetched)
+            try:
+                fetched.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # another process of this machine may have been faster
+                    raise
+        return folder
+
+    def last_manifest(self, model: str) -> Manifest:
+        """Return the manifest of the last decided run, promoted or not; empty before the first."""
+        with self._errors(f"reading the last run of {model}"):
+            experiment = self._client.get_experiment_by_name(_experiment_name(model))
+            if experiment is None:
+                return {}
+            runs = self._client.search_runs(
+                [experiment.experiment_id],
+                "tags.`nerloop.decision` != ''",
+                order_by=["attributes.end_time DESC"],
+                max_results=1,
+            )
+            if not runs:
+                return {}
+            with tempfile.TemporaryDirectory() as temporary:
+                path = self._client.download_artifacts(runs[0].info.run_id, "snapshot/manifest.json", temporary)
+                manifest: Manifest = json.loads(Path(path).read_text(encoding="utf-8"))
+                return manifest
+
+    def _decided_run(
+        self, model: str, snapshot: Path, manifest: Manifest, outcome: tuple[str, str], candidate: Candidate | None
+    ) -> str:
+        decision, reason = outcome
+        run = self._client.create_run(
+            self._experiment(model), run_name=f"{model} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+        )
+        run_id: str = run.info.run_id
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        with tempfile.TemporaryDirectory() as temporary:
+            manifest_file = Path(temporary) / "manifest.json"
+            manifest_file.write_text(json.dumps(manifest), encoding="utf-8")
+            self._client.log_artifact(run_id, str(manifest_file), "snapshot")
+        self._client.log_artifact(run_id, str(snapshot), "snapshot")
+        if candidate is not None:
+            self._client.log_artifacts(run_id, str(candidate.folder), "checkpoint")
+            curves = {"loss": candidate.loss_curve, "dev_f1": candidate.dev_f1_curve}
+            self._client.log_batch(
+                run_id,
+                metrics=[Metric(k, v, now, 0) for k, v in candidate.metrics.items()]
+                + [Metric(k, v, now, step) for k, curve in curves.items() for step, v in enumerate(curve, start=1)],
+                params=[Param("labels", ",".join(candidate.labels)), Param("parent", candidate.parent)],
+            )
+        # The decision is written last: a run without one was interrupted and counts for nothing.
+        self._client.log_batch(run_id, tags=[RunTag("nerloop.reason", reason), RunTag("nerloop.decision", decision)])
+        self._client.set_terminated(run_id)
+        return run_id
+
+    def _promotion_log(self, model: str) -> Iterator[Promotion]:
+        with self._errors(f"reading the promotions of {model}"):
+            entries = self._client.search_model_versions(f"name='{model}{PROMOTIONS_SUFFIX}'", max_results=10_000)
+        for entry in entries:
+            yield Promotion(
+                int(entry.version),
+                int(entry.tags["number"]),
+                int(entry.tags["replaces"]),
+                _time(entry.creation_timestamp),
+            )
+
+    def _experiment(self, model: str) -> str:
+        name = _experiment_name(model)
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is not None:
+            return str(experiment.experiment_id)
+        location = None if self._artifacts is None else (self._artifacts / model).resolve().as_uri()
+        try:
+            return str(self._client.create_experiment(name, artifact_location=location))
+        except MlflowException:
+            experiment = self._client.get_experiment_by_name(name)  # another worker made it just now
+            if experiment is None:
+                raise
+            return str(experiment.experiment_id)
+
+    def _ensure_model(self, name: str) -> None:
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        """Turn what MLflow raises into `RegistryError` with the address and the fix."""
+        try:
+            yield
+        except (MlflowException, OSError) as error:
+            if isinstance(error, OSError) and shutil.disk_usage(self._artifacts or Path.cwd()).free < 50_000_000:
+                raise RegistryError(f"{doing}: the disk is full; free space and run it again") from error
+            raise RegistryError(
+                f"{doing}: {error}; is the registry at {self._uri} running and reachable (NERLOOP_REGISTRY_URL)?"
+            ) from error
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _experiment_name(model: str) -> str:
+    return f"nerloop/{model}"
+
+
+def _version_tags(candidate: Candidate, outcome: tuple[str, str]) -> dict[str, str]:
+    return {
+        "labels": json.dumps(candidate.labels, ensure_ascii=False),
+        "dataset_fingerprint": candidate.dataset_fingerprint,
+        "parent": candidate.parent,
+        "replaces": str(candidate.replaces),
+        "decision": outcome[0],
+        "reason": outcome[1],
+    }
+
+
+def _model_version(found: object) -> ModelVersion:
+    """Read MLflow's entity; raises `CheckpointCorrupt` for a version that this product did not write."""
+    tags: dict[str, str] = found.tags  # type: ignore[attr-defined]  # mlflow's entities are untyped
+    try:
+        return ModelVersion(
+            model=found.name,  # type: ignore[attr-defined]
+            number=int(found.version),  # type: ignore[attr-defined]
+            labels=tuple(json.loads(tags["labels"])),
+            dataset_fingerprint=tags["dataset_fingerprint"],
+            parent=tags["parent"],
+            replaces=int(tags["replaces"]),
+            metrics={k.removeprefix("metric."): float(v) for k, v in tags.items() if k.startswith("metric.")},
+            decision=tags["decision"],
+            reason=tags["reason"],
+            created_at=_time(found.creation_timestamp),  # type: ignore[attr-defined]
+            run_id=found.run_id,  # type: ignore[attr-defined]
+        )
+    except KeyError as missing:
+        raise CheckpointCorrupt(f"{found.name} version {found.version} lacks the tag {missing}") from None  # type: ignore[attr-defined]

@@ -1,0 +1,133 @@
+"""Every setting, as one table: environment name, default, help. Owns reading them; each entry point reads them once."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+
+from nerloop.errors import SettingsError
+
+SETTINGS_FILE = "settings.env"
+
+
+def _setting(name: str, default: Any, help: str, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"name": name, "help": help, "secret": secret}, repr=not secret)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a process; secrets never show in its `repr`."""
+
+    home: Path = _setting(
+        "NERLOOP_HOME", Path(".nerloop"), "Folder of all local data; `settings.env` in it is read too."
+    )
+    label_studio_url: str = _setting("LABEL_STUDIO_URL", "http://127.0.0.1:8080", "Address of Label Studio.")
+    label_studio_api_key: str = _setting(
+        "LABEL_STUDIO_API_KEY",
+        "",
+        "Token of a Label Studio user: a personal access token or a legacy one.",
+        secret=True,
+    )
+    redis_url: str = _setting(
+        "NERLOOP_REDIS_URL", "redis://127.0.0.1:6380/0", "Address of Redis or Valkey.", secret=True
+    )
+    registry_url: str = _setting(
+        "NERLOOP_REGISTRY_URL",
+        "",
+        "Address of MLflow (`http://…`), or a database (`sqlite:///…`); empty: in the home folder.",
+    )
+    model_dir: Path | None = _setting("MODEL_DIR", None, "Cache of downloaded checkpoints; empty: in the home folder.")
+    backend_url: str = _setting(
+        "NERLOOP_BACKEND_URL", "http://127.0.0.1:9090", "Address under which Label Studio reaches the ML backend."
+    )
+    backend_host: str = _setting("NERLOOP_BACKEND_HOST", "127.0.0.1", "Interface the ML backend listens on.")
+    backend_port: int = _setting("NERLOOP_BACKEND_PORT", 9090, "Port the ML backend listens on.")
+    basic_auth_user: str = _setting(
+        "BASIC_AUTH_USER", "", "User that Label Studio names to the ML backend; empty: no auth."
+    )
+    basic_auth_pass: str = _setting("BASIC_AUTH_PASS", "", "Password that goes with it.", secret=True)
+    webhook_secret: str = _setting(
+        "NERLOOP_WEBHOOK_SECRET", "", "Value of the header X-Nerloop-Secret that webhooks carry.", secret=True
+    )
+    base_model: str = _setting(
+        "NERLOOP_BASE_MODEL",
+        "lac",
+        "What fine-tuning starts from: `lac`, or the path of a checkpoint or RaNER directory.",
+    )
+    train_threshold: int = _setting(
+        "NERLOOP_TRAIN_THRESHOLD", 50, "New labels that start a fine-tune, where a project does not say otherwise."
+    )
+    dev_share: float = _setting("NERLOOP_DEV_SHARE", 0.1, "Share of texts held out for early stopping and calibration.")
+    gate_share: float = _setting("NERLOOP_GATE_SHARE", 0.1, "Share of texts held out for judging promotions.")
+    grace_seconds: int = _setting(
+        "NERLOOP_GRACE_SECONDS",
+        600,
+        "Seconds that old predictions stay after a promotion, for pages that are still open.",
+    )
+    poll_seconds: int = _setting("NERLOOP_POLL_SECONDS", 15, "Seconds between two looks of a replica at the registry.")
+    reconcile_seconds: int = _setting("NERLOOP_RECONCILE_SECONDS", 60, "Seconds between two reconciliations.")
+    cool_down_seconds: int = _setting(
+        "NERLOOP_COOL_DOWN_SECONDS", 300, "Seconds without a new try after a failed fine-tune."
+    )
+    train_timeout_seconds: int = _setting(
+        "NERLOOP_TRAIN_TIMEOUT_SECONDS", 7200, "Seconds after which a fine-tune is stopped."
+    )
+    label_studio_port: int = _setting(
+        "NERLOOP_LABEL_STUDIO_PORT", 8080, "Port of the embedded Label Studio (`make up`)."
+    )
+    redis_port: int = _setting("NERLOOP_REDIS_PORT", 6380, "Port of the embedded Valkey (`make up`).")
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read the environment, then `settings.env` in the home folder, then defaults; an empty value counts as unset.
+
+        Raises `SettingsError` naming the variable and what it must be.
+        """
+        environ = os.environ if environ is None else environ
+        home = Path(environ.get("NERLOOP_HOME") or cls.home)
+        stored = {name: value for name, value in dotenv_values(home / SETTINGS_FILE).items() if value}
+        given = stored | {name: value for name, value in environ.items() if value}
+        values = {
+            entry.name: _parse(entry.metadata["name"], given[entry.metadata["name"]], entry.default)
+            for entry in fields(cls)
+            if entry.metadata["name"] in given
+        }
+        settings = cls(**values)
+        settings._check()
+        return settings
+
+    @property
+    def registry_address(self) -> str:
+        """The registry's address with the default filled in."""
+        return self.registry_url or f"sqlite:///{(self.home / 'mlflow.db').resolve()}"
+
+    @property
+    def artifacts(self) -> Path | None:
+        """Where checkpoints are stored, or None where an MLflow server has its own store."""
+        return None if self.registry_address.startswith("http") else self.home / "artifacts"
+
+    @property
+    def checkpoint_cache(self) -> Path:
+        """Where downloaded checkpoints lie."""
+        return self.model_dir or self.home / "checkpoints"
+
+    def _check(self) -> None:
+        if self.dev_share < 0 or self.gate_share <= 0 or self.dev_share + self.gate_share >= 1:
+            raise SettingsError(
+                "NERLOOP_DEV_SHARE and NERLOOP_GATE_SHARE: give shares whose sum is below 1, gate above 0"
+            )
+        if self.train_threshold < 1:
+            raise SettingsError("NERLOOP_TRAIN_THRESHOLD: must be at least 1")
+        if bool(self.basic_auth_user) != bool(self.basic_auth_pass):
+            raise SettingsError("BASIC_AUTH_USER and BASIC_AUTH_PASS: set both or neither")
+
+
+def _parse(name: str, text: str, default: Any) -> Any:
+    kind = Path if default is None else type(default)
+    try:
+        return kind(text)
+    except ValueError:
+        raise SettingsError(f"{name}={text!r}: must be a {'whole number' if kind is int else 'number'}") from None

@@ -1,0 +1,78 @@
+"""Which side of the held-out split a document is on. Owns the rule; a side never moves, whatever the labels are.
+
+10 % of texts are `dev` (early stopping, temperature), 10 % `gate` (judging promotions, nothing is chosen on it).
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nerloop.documents import Document, normalised
+
+Side = Literal["train", "dev", "gate"]
+
+NEAR_DUPLICATE_JACCARD = 0.8
+GRAM = 5
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled documents by side; `near_duplicates` counts those left out of training for resembling a held-out one."""
+
+    train: tuple[Document, ...]
+    dev: tuple[Document, ...]
+    gate: tuple[Document, ...]
+    near_duplicates: int
+
+
+def hash_fraction(text: str, salt: str = "") -> float:
+    """Map a text to a fixed number in [0, 1), the same for texts that differ only in width, case or white space."""
+    digest = hashlib.sha256((salt + normalised(text)).encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8]) / 2**64
+
+
+def side_of(text: str, dev_share: float, gate_share: float) -> Side:
+    """Return the side of a text, decided by its hash before anyone labels it."""
+    fraction = hash_fraction(text)
+    if fraction < dev_share:
+        return "dev"
+    return "gate" if fraction < dev_share + gate_share else "train"
+
+
+def split(documents: Iterable[Document], dev_share: float, gate_share: float) -> Split:
+    """Split labelled documents; near-duplicates of held-out ones (5-gram Jaccard ≥ 0.8) leave the training side."""
+    sides: dict[Side, list[Document]] = {"train": [], "dev": [], "gate": []}
+    for document in documents:
+        sides[side_of(document.text, dev_share, gate_share)].append(document)
+    held_out = _GramIndex([document.text for document in (*sides["dev"], *sides["gate"])])
+    kept = tuple(document for document in sides["train"] if not held_out.resembles(document.text))
+    return Split(kept, tuple(sides["dev"]), tuple(sides["gate"]), len(sides["train"]) - len(kept))
+
+
+class _GramIndex:
+    """Finds texts whose sets of character 5-grams overlap, through an inverted index instead of all pairs."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._grams = [_grams(text) for text in texts]
+        self._texts_with: dict[str, list[int]] = defaultdict(list)
+        for number, grams in enumerate(self._grams):
+            for gram in grams:
+                self._texts_with[gram].append(number)
+
+    def resembles(self, text: str) -> bool:
+        grams = _grams(text)
+        shared: dict[int, int] = defaultdict(int)
+        for gram in grams:
+            for number in self._texts_with.get(gram, ()):
+                shared[number] += 1
+        return any(
+            count / (len(grams) + len(self._grams[number]) - count) >= NEAR_DUPLICATE_JACCARD
+            for number, count in shared.items()
+        )
+
+
+def _grams(text: str) -> set[str]:
+    text = normalised(text)
+    return {text[i : i + GRAM] for i in range(max(1, len(text) - GRAM + 1))}

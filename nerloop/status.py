@@ -1,0 +1,71 @@
+"""Where each project's loop stands. Owns gathering it; the command line and the web app show it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from nerloop.jobs import fine_tune_id, refresh_id
+from nerloop.loop import Loop
+from nerloop.project_state import Binding
+from nerloop.serving import serving_name
+
+
+@dataclass(frozen=True)
+class ProjectStatus:
+    """One bound project: labels since the last training, jobs, production, predictions; `url` opens it."""
+
+    project_id: int
+    title: str
+    url: str
+    model: str
+    tasks: int
+    annotated: int
+    new_labels: int
+    train_threshold: int
+    fine_tune: dict[str, Any] | None
+    refresh: dict[str, Any] | None
+    production: str
+    f1: float | None
+    last_decision: str
+    shown_version: str
+    fresh: int
+    stale: int
+
+
+def project_statuses(loop: Loop) -> list[ProjectStatus]:
+    """Return the status of every bound project; raises what Label Studio, Redis or the registry raise."""
+    return [_status(loop, binding) for binding in loop.state.bindings()]
+
+
+def _status(loop: Loop, binding: Binding) -> ProjectStatus:
+    label_studio = loop.label_studio
+    project = label_studio.project(binding.project_id)
+    production = loop.registry.production(binding.model)
+    versions = loop.registry.versions(binding.model)
+    version, serving = production.version, serving_name(production)
+    unlabelled = label_studio.count_tasks(project.id, annotated=False)
+    stale = label_studio.count_tasks(project.id, annotated=False, lacking_version=serving)
+    return ProjectStatus(
+        project_id=project.id,
+        title=project.title,
+        url=f"{loop.settings.label_studio_url}/projects/{project.id}/data",
+        model=binding.model,
+        tasks=project.tasks,
+        annotated=project.tasks - unlabelled,
+        new_labels=loop.state.new_labels(binding.model),
+        train_threshold=binding.train_threshold,
+        fine_tune=_job(loop, fine_tune_id(binding.model)),
+        refresh=_job(loop, refresh_id(project.id)),
+        production=serving,
+        f1=version.metrics.get("gate_f1") if version else None,
+        last_decision=f"{versions[0]} {versions[0].decision}: {versions[0].reason}" if versions else "",
+        shown_version=project.model_version,
+        fresh=unlabelled - stale,
+        stale=stale,
+    )
+
+
+def _job(loop: Loop, job_id: str) -> dict[str, Any] | None:
+    job = loop.jobs.status(job_id)
+    if job is None:
+        return None
+    return {"state": job.state, **job.progress, **({"error": job.error} if job.error else {})}

@@ -1,0 +1,135 @@
+"""Binds a Label Studio project to a model: checks it, registers backend and webhook, sets how tasks are served.
+
+Label Studio stores the binding (in the connection's extra params); ours in Redis is a copy. Safe to run again.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from nerloop.errors import BadInput, BadLabelConfig
+from nerloop.label_studio import LabelStudio, Project
+from nerloop.project_state import Binding, default_model
+from nerloop.registry import check_model_name
+from nerloop.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SECRET_HEADER = "X-Nerloop-Secret"  # noqa: S105  # the name of the header, not its value
+EVENTS = (
+    "ANNOTATION_CREATED",
+    "ANNOTATIONS_CREATED",
+    "ANNOTATION_UPDATED",
+    "ANNOTATIONS_DELETED",
+    "TASKS_CREATED",
+    "TASKS_DELETED",
+)
+
+
+def connect(
+    label_studio: LabelStudio, settings: Settings, project_id: int, model: str, train_threshold: int
+) -> Binding:
+    """Connect a project and return its binding.
+
+    Raises `BadInput` on a bad model name, threshold or label config, or where another ML backend is connected: Label
+    Studio only ever asks a project's first.
+    """
+    check_model_name(model)
+    if train_threshold < 1:
+        raise BadInput(f"train threshold {train_threshold}: must be at least 1")
+    project = label_studio.project(project_id)
+    _check_config(project)
+    _save_backend(label_studio, settings, project, {"model": model, "train_threshold": train_threshold})
+    _save_webhook(label_studio, settings, project)
+    label_studio.update_project(
+        project_id,
+        sampling="Uncertainty sampling",
+        show_collab_predictions=True,
+        evaluate_predictions_automatically=False,
+        # Connecting sets this to the backend's title, which makes Label Studio serve tasks at random.
+        model_version=project.model_version,
+    )
+    logger.info(
+        "Connected project %s (%s) to model %s, threshold %s", project_id, project.title, model, train_threshold
+    )
+    return Binding(project_id, model, train_threshold)
+
+
+def bindings(label_studio: LabelStudio, settings: Settings) -> Iterator[Binding]:
+    """Yield the bindings that Label Studio stores, reading every project's connection."""
+    for project in label_studio.projects():
+        for backend in label_studio.ml_backends(project.id):
+            if _same(backend.get("url"), settings.backend_url):
+                params = backend.get("extra_params")
+                yield binding_of(project.id, params if isinstance(params, dict) else {}, settings)
+
+
+def binding_of(project_id: int, params: dict[str, Any], settings: Settings) -> Binding:
+    """Read the binding in a connection's extra params; what is missing or malformed has its default."""
+    model, given = params.get("model"), params.get("train_threshold")
+    try:
+        name = check_model_name(model) if isinstance(model, str) else default_model(project_id)
+    except BadInput as error:
+        logger.warning("Project %s, extra params of its ML backend: %s", project_id, error)
+        name = default_model(project_id)
+    threshold = given if isinstance(given, int) and given >= 1 else settings.train_threshold
+    return Binding(project_id, name, threshold)
+
+
+def _check_config(project: Project) -> None:
+    try:
+        project.label_config  # noqa: B018  # reading it is the check
+    except BadLabelConfig as error:
+        raise BadLabelConfig(f"project {project.id} ({project.title}): {error}") from None
+
+
+def _save_backend(label_studio: LabelStudio, settings: Settings, project: Project, params: dict[str, Any]) -> None:
+    backends = label_studio.ml_backends(project.id)
+    others = [backend["url"] for backend in backends if not _same(backend.get("url"), settings.backend_url)]
+    if others:
+        raise BadInput(
+            f"project {project.id} has another ML backend, {others[0]}; Label Studio asks only the first: remove it "
+            "under Settings, Model, and connect again"
+        )
+    values: dict[str, Any] = {
+        "project": project.id,
+        "url": settings.backend_url,
+        "title": "nerloop",
+        "is_interactive": False,
+        "extra_params": params,
+        "auth_method": "NONE",
+    }
+    if settings.basic_auth_user:
+        values |= {
+            "auth_method": "BASIC_AUTH",
+            "basic_auth_user": settings.basic_auth_user,
+            "basic_auth_pass": settings.basic_auth_pass,
+        }
+    saved = label_studio.save_ml_backend(values, backends[0]["id"] if backends else None)
+    if saved.get("state") not in (None, "CO"):
+        raise BadInput(
+            f"Label Studio cannot reach the ML backend at NERLOOP_BACKEND_URL={settings.backend_url} "
+            f"(state {saved.get('state')}: {saved.get('error_message')}); run `nerloop doctor`"
+        )
+
+
+def _save_webhook(label_studio: LabelStudio, settings: Settings, project: Project) -> None:
+    """Give the webhook that Label Studio made with the backend our header and events; make one where it is missing."""
+    url = f"{settings.backend_url.rstrip('/')}/webhook"
+    ours = [hook for hook in label_studio.webhooks(project.id) if _same(hook.get("url"), url)]
+    values = {
+        "url": url,
+        "project": project.id,
+        "send_payload": True,
+        "send_for_all_actions": False,
+        "actions": list(EVENTS),
+        "headers": {SECRET_HEADER: settings.webhook_secret} if settings.webhook_secret else {},
+        "is_active": True,
+    }
+    label_studio.save_webhook(values, ours[0]["id"] if ours else None)
+    for duplicate in ours[1:]:
+        label_studio.delete_webhook(duplicate["id"])
+
+
+def _same(one: str | None, other: str) -> bool:
+    return (one or "").rstrip("/") == other.rstrip("/")

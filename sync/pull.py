@@ -1,0 +1,76 @@
+"""From Label Studio to documents, for exports and training snapshots alike. Owns what counts as a label."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nerloop.documents import Document, fingerprint, write_jsonl
+from nerloop.label_studio import Annotation, LabelStudio, Project, Task, documents
+from nerloop.registry import Manifest
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The labelled documents of a model's projects at one moment, and the annotations they come from."""
+
+    documents: tuple[Document, ...]
+    manifest: Manifest
+    labels: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the canonical JSONL."""
+        return fingerprint(self.documents)
+
+
+def export(label_studio: LabelStudio, project: Project, path: Path) -> int:
+    """Write a project's labelled documents as JSONL, ordered by task, and return their number.
+
+    Streamed a page at a time and written atomically. Raises `BadInput` where the file cannot be written.
+    """
+    return write_jsonl(path, documents(project, label_studio.tasks(project, annotated=True)))
+
+
+def snapshot(label_studio: LabelStudio, projects: Iterable[Project]) -> Snapshot:
+    """Read the labelled documents of all projects that feed a model, with the manifest of their annotations."""
+    found: list[Document] = []
+    manifest: Manifest = {}
+    labels: set[str] = set()
+    for project in projects:
+        labels.update(project.label_config.labels)
+        tasks = _noting(label_studio.tasks(project, annotated=True), manifest)
+        found.extend(documents(project, tasks))
+    return Snapshot(tuple(found), manifest, tuple(sorted(labels)))
+
+
+def new_labels(label_studio: LabelStudio, projects: Iterable[Project], decided: Manifest) -> set[str]:
+    """Return ids of the annotations that were created, changed or deleted since a manifest; each counts once."""
+    present: Manifest = {}
+    for project in projects:
+        for _ in _noting(label_studio.tasks(project, annotated=True), present):
+            pass
+    return {key for key in present.keys() | decided.keys() if present.get(key) != decided.get(key)}
+
+
+def _noting(tasks: Iterable[Task], manifest: Manifest) -> Iterator[Task]:
+    """Pass tasks through and enter their submitted annotations (never drafts, never skips) into the manifest."""
+    for task in tasks:
+        manifest.update(
+            {
+                str(annotation.id): _content_hash(annotation)
+                for annotation in task.annotations
+                if not annotation.was_cancelled
+            }
+        )
+        yield task
+
+
+def _content_hash(annotation: Annotation) -> str:
+    """Hash what an annotation says, so that saving it again unchanged is no new label."""
+    said = sorted(
+        json.dumps([region.get("from_name"), region.get("value")], sort_keys=True, ensure_ascii=False)
+        for region in annotation.result
+    )
+    return hashlib.sha256("\n".join([*said, str(annotation.ground_truth)]).encode()).hexdigest()[:16]

@@ -1,0 +1,60 @@
+"""Compares what should be with what is, and queues what is missing. Owns that comparison; running it twice is harmless.
+
+Webhooks, messages and Redis may all be lost: Label Studio and the registry say everything again.
+"""
+
+import logging
+
+from nerloop.errors import NerLoopError
+from nerloop.label_studio import Project
+from nerloop.loop import Loop
+from nerloop.project_state import Binding
+from nerloop.registry import Production
+from nerloop.serving import serving_name
+from sync.connect import bindings
+from sync.predictions import grace_is_over
+from sync.pull import new_labels
+from sync.push import push
+
+logger = logging.getLogger(__name__)
+
+
+def reconcile(loop: Loop) -> None:
+    """Rebuild bindings and counts of new labels; queue fine-tunes that are due and refreshes of stale predictions.
+
+    A project or model that cannot be read is logged and left for the next time. Raises while Label Studio or Redis
+    is down as a whole.
+    """
+    found = list(bindings(loop.label_studio, loop.settings))
+    loop.state.replace_bindings(found)
+    for model in sorted({binding.model for binding in found}):
+        bound = [binding for binding in found if binding.model == model]
+        try:
+            _reconcile_model(loop, model, bound)
+        except NerLoopError as error:
+            logger.error("Model %s: %s", model, error)
+
+
+def _reconcile_model(loop: Loop, model: str, bound: list[Binding]) -> None:
+    projects = [loop.label_studio.project(binding.project_id) for binding in bound]
+    changed = new_labels(loop.label_studio, projects, loop.registry.last_manifest(model))
+    loop.state.replace_new_labels(model, changed)
+    threshold = min(binding.train_threshold for binding in bound)
+    if len(changed) >= threshold and loop.jobs.enqueue_fine_tune(model):
+        logger.info("Model %s: %s new labels (threshold %s)", model, len(changed), threshold)
+    for passed in (version for version in loop.registry.versions(model) if version.decision == "passed"):
+        push(loop, passed)  # its worker ended between the gate and the promotion
+    production = loop.registry.production(model)
+    for project in projects:
+        if _is_stale(loop, project, production):
+            loop.jobs.enqueue_refresh(project.id)
+
+
+def _is_stale(loop: Loop, project: Project, production: Production) -> bool:
+    """Tell whether a project shows another version, lacks predictions of this one, or has old ones past their grace."""
+    count, version = loop.label_studio.count_tasks, serving_name(production)
+    if project.model_version != version and project.tasks:
+        return True
+    if count(project.id, annotated=False, lacking_version=version):
+        return True
+    return grace_is_over(loop, production) and bool(count(project.id, annotated=False, min_predictions=2))

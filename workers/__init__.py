@@ -1,0 +1,1 @@
+"""RQ workers: fine-tuning and refreshing predictions in the background. Serves no requests."""

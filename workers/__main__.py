@@ -1,0 +1,42 @@
+"""Starts a worker or the scheduler: `python -m workers train predict`, `python -m workers schedule`."""
+
+import argparse
+import sys
+
+from rq import Queue, SpawnWorker
+
+from nerloop.errors import NerLoopError
+from nerloop.jobs import PREDICT_QUEUE, TRAIN_QUEUE, connect_redis, redis_errors
+from nerloop.logs import set_up_logs
+from nerloop.settings import Settings
+from workers.schedule import run_schedule
+
+
+def main() -> int:
+    """Run until told to stop; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
+    parser.add_argument(
+        "what", nargs="+", choices=[TRAIN_QUEUE, PREDICT_QUEUE, "schedule"], help="queues, or the scheduler"
+    )
+    what = parser.parse_args().what
+    set_up_logs()
+    try:
+        settings = Settings.load()
+        redis = connect_redis(settings)
+        with redis_errors(settings):
+            redis.ping()
+        if what == ["schedule"]:
+            run_schedule(redis, settings)
+        else:
+            # Each job gets a process of its own, spawned and not forked: torch's threads do not survive a fork.
+            SpawnWorker([Queue(name, connection=redis) for name in what], connection=redis).work(
+                logging_level="WARNING"
+            )
+    except NerLoopError as error:
+        print(f"nerloop: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

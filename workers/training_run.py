@@ -1,0 +1,173 @@
+"""One fine-tune, from the labels in Label Studio to a decision in the registry. Owns the order of the steps."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nerloop import checkpoint
+from nerloop.base import load_base
+from nerloop.documents import Document, write_jsonl
+from nerloop.evaluation import Evaluation, evaluate
+from nerloop.gate import decide
+from nerloop.label_studio import Project
+from nerloop.loop import Loop
+from nerloop.predictor import Predictor
+from nerloop.project_state import Binding
+from nerloop.registry import Candidate, Manifest, ModelVersion, Production
+from nerloop.split import Split, split
+from nerloop.tagger import adapt
+from nerloop.trainer import Epoch, Fit, Trainer
+from sync.pull import Snapshot, new_labels, snapshot
+from sync.push import push
+
+logger = logging.getLogger(__name__)
+
+Ending = Literal["promoted", "rejected", "no_data", "superseded", "not_due"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended and the sentence people read; `version` is set where a candidate was made."""
+
+    decision: Ending
+    reason: str
+    version: ModelVersion | None = None
+
+
+class TrainingRun:
+    """Fine-tunes a model on everything labelled for it so far and decides whether it replaces production."""
+
+    def __init__(self, loop: Loop, on_progress: Callable[[dict[str, Any]], None]) -> None:
+        """`on_progress` is told each step, and each epoch with loss and seconds left."""
+        self._loop = loop
+        self._on_progress = on_progress
+
+    def run(self, model: str, *, forced: bool = False) -> Outcome:
+        """Run to the end. Unless `forced`, a run for fewer new labels than the threshold ends as `not_due`.
+
+        Raises what Label Studio or the registry raise; nothing is then visible, and the labels still count as new.
+        """
+        self._on_progress({"step": "reading labels"})
+        production = self._loop.registry.production(model)
+        bound = [binding for binding in self._loop.state.bindings() if binding.model == model]
+        projects = [self._loop.label_studio.project(binding.project_id) for binding in bound]
+        labelled = snapshot(self._loop.label_studio, projects)
+        if not forced and not self._is_due(model, labelled.manifest, bound):
+            return Outcome("not_due", "fewer new labels than the threshold")
+        sides = split(labelled.documents, self._loop.settings.dev_share, self._loop.settings.gate_share)
+        with tempfile.TemporaryDirectory(prefix="fine-tune-", dir=self._work_folder()) as folder:
+            dataset = Path(folder) / "dataset.jsonl"
+            write_jsonl(dataset, labelled.documents)
+            missing = _missing(sides)
+            if missing:
+                self._loop.registry.record_no_data(model, dataset, labelled.manifest, missing)
+                outcome = Outcome("no_data", missing)
+            else:
+                outcome = self._train_and_decide(model, production, projects, labelled, sides, dataset)
+        # What was submitted meanwhile counts towards the next run.
+        self._loop.state.replace_new_labels(model, new_labels(self._loop.label_studio, projects, labelled.manifest))
+        logger.info("Fine-tune of %s: %s (%s)", model, outcome.decision, outcome.reason)
+        return outcome
+
+    def _is_due(self, model: str, manifest: Manifest, bound: list[Binding]) -> bool:
+        decided = self._loop.registry.last_manifest(model)
+        changed = sum(manifest.get(key) != decided.get(key) for key in manifest.keys() | decided.keys())
+        return bool(bound) and changed >= min(binding.train_threshold for binding in bound)
+
+    def _train_and_decide(
+        self,
+        model: str,
+        production: Production,
+        projects: list[Project],
+        labelled: Snapshot,
+        sides: Split,
+        dataset: Path,
+    ) -> Outcome:
+        tagger = adapt(load_base(self._loop.settings.base_model), labelled.labels)
+        started = time.monotonic()
+        fit = Trainer(on_epoch=lambda epoch: self._say_epoch(epoch, started)).fit(tagger, sides.train, sides.dev)
+        self._on_progress({"step": "evaluating"})
+        candidate_scores = _score(Predictor(tagger, "candidate"), sides.gate)
+        serving = self._loop.serving.update(model)
+        shown = {
+            k: v
+            for project in projects
+            for k, v in project.label_config.shown_as(serving.tagger.tag_set.labels).items()
+        }
+        current_scores = _score(serving.with_labels(shown), sides.gate)
+        decision = decide(candidate_scores, current_scores, serving.model_version)
+
+        metrics = _metrics(candidate_scores, current_scores, sides, fit, time.monotonic() - started)
+        folder = dataset.parent / "checkpoint"
+        facts = checkpoint.TrainingFacts(self._loop.settings.base_model, labelled.fingerprint, metrics)
+        checkpoint.save(tagger, facts, folder)
+        candidate = Candidate(
+            folder=folder,
+            labels=labelled.labels,
+            dataset_fingerprint=labelled.fingerprint,
+            parent=serving.model_version,
+            replaces=production.generation,
+            metrics=metrics,
+            loss_curve=[epoch.loss for epoch in fit.epochs],
+            dev_f1_curve=[epoch.dev_f1 for epoch in fit.epochs if epoch.dev_f1 is not None],
+        )
+        self._on_progress({"step": "registering"})
+        version = self._loop.registry.register(model, candidate, dataset, labelled.manifest, decision)
+        if not decision.promote:
+            return Outcome("rejected", decision.reason, version)
+        if not push(self._loop, version):
+            return Outcome("superseded", f"{version}: production changed while it was trained", version)
+        return Outcome("promoted", decision.reason, version)
+
+    def _say_epoch(self, epoch: Epoch, started: float) -> None:
+        spent = time.monotonic() - started
+        self._on_progress(
+            {
+                "step": "training",
+                "epoch": epoch.number,
+                "epochs": epoch.total,
+                "loss": round(epoch.loss, 4),
+                "dev_f1": epoch.dev_f1,
+                "seconds_left": round(spent / epoch.number * (epoch.total - epoch.number)),
+            }
+        )
+
+    def _work_folder(self) -> Path:
+        folder = self._loop.settings.home / "work"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def _missing(sides: Split) -> str:
+    """Return what keeps a run from starting, or an empty string."""
+    if not any(document.entities for document in sides.train):
+        return "no labelled entity on the training side yet; label more tasks"
+    if not sides.gate:
+        return "no labelled document on the gate side yet (a tenth of all texts is); label more tasks"
+    return ""
+
+
+def _score(predictor: Predictor, gold: tuple[Document, ...]) -> Evaluation:
+    predictions = predictor.predict([document.text for document in gold])
+    return evaluate(gold, [Document("", "", prediction.entities) for prediction in predictions])
+
+
+def _metrics(candidate: Evaluation, current: Evaluation, sides: Split, fit: Fit, seconds: float) -> dict[str, float]:
+    return {
+        "gate_precision": candidate.micro.precision,
+        "gate_recall": candidate.micro.recall,
+        "gate_f1": candidate.micro.f1,
+        "gate_f1_before": current.micro.f1,
+        "gate_documents": candidate.documents,
+        "gate_entities": candidate.micro.support,
+        "train_documents": len(sides.train),
+        "dev_documents": len(sides.dev),
+        "near_duplicates": sides.near_duplicates,
+        "dropped_entities": fit.dropped_entities,
+        "best_epoch": fit.best_epoch,
+        "train_seconds": round(seconds, 1),
+    }
