@@ -322,6 +322,12 @@ def _content(answer: httpx.Response, what: str) -> Any:
         return answer.json() if answer.content else None
     if status == 401:
         raise LabelStudioUnauthorized(_UNAUTHORIZED)
+    if "reserved network address" in _detail(answer):
+        raise BadInput(
+            f"{what}: Label Studio refuses local and private addresses. Where all parts are on one machine, start it "
+            "with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false (both); elsewhere exempt your subnet as "
+            "docker-compose.yml does"
+        )
     if status in (403, 404):
         raise ProjectNotFound(f"{what}: {_detail(answer)}; it does not exist, or the token's owner may not see it")
     if status < 500:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from rq import Queue, SpawnWorker
+from rq import Queue, SimpleWorker, SpawnWorker
 
 from nerloop.errors import NerLoopError
 from nerloop.jobs import PREDICT_QUEUE, TRAIN_QUEUE, connect_redis, redis_errors
@@ -28,10 +28,10 @@ def main() -> int:
         if what == ["schedule"]:
             run_schedule(redis, settings)
         else:
-            # Each job gets a process of its own, spawned and not forked: torch's threads do not survive a fork.
-            SpawnWorker([Queue(name, connection=redis) for name in what], connection=redis).work(
-                logging_level="WARNING"
-            )
+            # A fine-tune gets a process of its own (spawned: torch's threads do not survive a fork), so that it can be
+            # stopped and gives back its memory. Short jobs share one that stays warm: imports cost them seven seconds.
+            worker = SpawnWorker if TRAIN_QUEUE in what else SimpleWorker
+            worker([Queue(name, connection=redis) for name in what], connection=redis).work(logging_level="WARNING")
     except NerLoopError as error:
         print(f"nerloop: {error}", file=sys.stderr)
         return 1

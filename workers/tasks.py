@@ -4,6 +4,7 @@ Torch and MLflow are imported in the functions: the processes that only queue or
 """
 
 import logging
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from rq import get_current_job
@@ -43,7 +44,9 @@ def reconcile() -> None:
     compare(_loop())
 
 
+@cache
 def _loop() -> "Loop":
+    """Build the collaborators once a process, so that a worker that stays keeps its models."""
     from nerloop.loop import Loop
 
     set_up_logs()

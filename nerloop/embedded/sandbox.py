@@ -1,0 +1,76 @@
+"""A throw-away stack for tests and benchmarks, which disturbs no running one."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from nerloop.embedded.stack import StackError
+from nerloop.loop import Loop
+from nerloop.settings import Settings
+
+NERLOOP = Path(sys.executable).with_name("nerloop")
+OURS = ("NERLOOP_", "LABEL_STUDIO_", "BASIC_AUTH_", "MODEL_DIR")
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Return as soon as the condition holds; raises `TimeoutError` after the deadline, naming what was waited for."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"after {seconds} s still waiting for {what}")
+        time.sleep(0.2)
+
+
+class Sandbox:
+    """The stack that `nerloop up --no-demo` starts, on free ports and in a folder of its own; stops with its block."""
+
+    def __init__(self, home: Path, **settings: str) -> None:
+        ports = {name: free_port() for name in ("label_studio", "redis", "backend")}
+        self.environ = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(OURS)},
+            "NERLOOP_HOME": str(home),
+            "NERLOOP_LABEL_STUDIO_PORT": str(ports["label_studio"]),
+            "LABEL_STUDIO_URL": f"http://127.0.0.1:{ports['label_studio']}",
+            "NERLOOP_REDIS_PORT": str(ports["redis"]),
+            "NERLOOP_BACKEND_PORT": str(ports["backend"]),
+            "NERLOOP_BACKEND_URL": f"http://127.0.0.1:{ports['backend']}",
+            **settings,
+        }
+
+    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a `nerloop` command against this stack."""
+        return subprocess.run(
+            [NERLOOP, *arguments], env=self.environ, check=check, capture_output=True, text=True, timeout=600
+        )
+
+    @property
+    def loop(self) -> Loop:
+        """The collaborators, as a process of this stack sees them."""
+        return Loop(Settings.load(self.environ))
+
+    def log(self, name: str) -> str:
+        """Return what a process has logged."""
+        return (Path(self.environ["NERLOOP_HOME"]) / "logs" / f"{name}.log").read_text(encoding="utf-8")
+
+    def __enter__(self) -> "Sandbox":
+        started = self.run("up", "--detach", "--no-demo", check=False)
+        if started.returncode:
+            raise StackError(started.stderr)
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.run("down")

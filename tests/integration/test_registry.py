@@ -1,0 +1,152 @@
+"""Versions and promotions on a real MLflow store."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nerloop import checkpoint
+from nerloop.encoder import GruEncoder
+from nerloop.errors import BadInput, CheckpointCorrupt, RegistryError
+from nerloop.gate import Decision
+from nerloop.loop import Loop
+from nerloop.registry import Candidate, ModelVersion, Registry, check_model_name
+from nerloop.tagger import Tagger
+from nerloop.tagging import TagSet
+
+PASSED = Decision(True, "better")
+
+
+def register(registry: Registry, folder: Path, replaces: int = 0, decision: Decision = PASSED) -> ModelVersion:
+    tagger = Tagger(GruEncoder({"OOV": 0, "张": 1}, rows=2, embedding_size=4, hidden_size=4), TagSet.bioes(["PER"]))
+    folder.mkdir(parents=True, exist_ok=True)
+    number = len(list(folder.iterdir()))
+    checkpoint.save(tagger, checkpoint.TrainingFacts("lac", "f" * 64), folder / f"c{number}")
+    (folder / "dataset.jsonl").write_text("{}\n")
+    candidate = Candidate(
+        folder / f"c{number}", ("PER",), "f" * 64, "lac-starter", replaces, {"gate_f1": 0.5}, [2.0], []
+    )
+    return registry.register("medical", candidate, folder / "dataset.jsonl", {"7": "abc"}, decision)
+
+
+def test_a_version_carries_what_was_said_of_it(loop: Loop, tmp_path: Path) -> None:
+    version = register(loop.registry, tmp_path / "made")
+
+    assert str(version) == "medical-v1"
+    assert (version.labels, version.parent, version.metrics) == (("PER",), "lac-starter", {"gate_f1": 0.5})
+    assert (version.decision, version.reason) == ("passed", "better")
+
+
+def test_before_the_first_promotion_nothing_is_in_production(loop: Loop) -> None:
+    assert loop.registry.production("medical").version is None
+    assert loop.registry.versions("medical") == []
+    assert loop.registry.last_manifest("medical") == {}
+
+
+def test_a_promoted_version_is_in_production(loop: Loop, tmp_path: Path) -> None:
+    version = register(loop.registry, tmp_path / "made")
+
+    assert loop.registry.promote(version)
+
+    production = loop.registry.production("medical")
+    assert str(production.version) == "medical-v1"
+    assert production.version is not None and production.version.decision == "promoted"
+    assert production.generation == 1
+
+
+def test_a_candidate_trained_against_an_older_production_cannot_win(loop: Loop, tmp_path: Path) -> None:
+    first, late = register(loop.registry, tmp_path / "made"), register(loop.registry, tmp_path / "made")
+    loop.registry.promote(first)
+
+    assert not loop.registry.promote(late)
+
+    assert str(loop.registry.production("medical").version) == "medical-v1"
+    assert loop.registry.version("medical", 2).decision == "superseded"
+
+
+def test_promoting_again_after_a_crash_changes_nothing(loop: Loop, tmp_path: Path) -> None:
+    version = register(loop.registry, tmp_path / "made")
+    loop.registry.promote(version)
+
+    assert loop.registry.promote(version)
+
+    assert loop.registry.production("medical").generation == 1
+
+
+def test_of_two_racing_workers_exactly_one_wins(loop: Loop, tmp_path: Path) -> None:
+    for _ in range(2):
+        register(loop.registry, tmp_path / "made")
+    script = (
+        "import sys; from nerloop.loop import Loop; from nerloop.settings import Settings\n"
+        "registry = Loop(Settings.load({'NERLOOP_HOME': sys.argv[1]})).registry\n"
+        "version = registry.version('medical', int(sys.argv[2]))\n"
+        "print('ready', flush=True); sys.stdin.readline(); print(registry.promote(version))"
+    )
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(loop.settings.home), str(number)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for number in (1, 2)
+    ]  # fmt: skip
+    for racer in racers:
+        assert racer.stdout is not None and racer.stdout.readline() == "ready\n"
+
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    won = [racer.communicate(timeout=60)[0].strip() for racer in racers]
+
+    assert sorted(won) == ["False", "True"]
+    assert str(loop.registry.production("medical").version) == f"medical-v{won.index('True') + 1}"
+
+
+def test_a_download_is_verified_and_cached(loop: Loop, tmp_path: Path) -> None:
+    version = register(loop.registry, tmp_path / "made")
+
+    folder = loop.registry.download(version, tmp_path / "cache")
+
+    assert folder == tmp_path / "cache" / "medical-v1"
+    assert checkpoint.load(folder).tag_set.labels == ("PER",)
+
+
+def test_a_damaged_version_is_refused_and_not_cached(loop: Loop, tmp_path: Path) -> None:
+    version = register(loop.registry, tmp_path / "made")
+    (stored,) = loop.settings.home.glob("artifacts/**/model.safetensors")
+    stored.write_bytes(stored.read_bytes()[:-1])
+
+    with pytest.raises(CheckpointCorrupt, match=r"model\.safetensors"):
+        loop.registry.download(version, tmp_path / "cache")
+
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_the_manifest_of_the_last_decided_run_counts_also_when_it_was_rejected(loop: Loop, tmp_path: Path) -> None:
+    register(loop.registry, tmp_path / "made", decision=Decision(False, "worse"))
+
+    assert loop.registry.last_manifest("medical") == {"7": "abc"}
+    assert loop.registry.production("medical").version is None
+
+
+def test_a_run_without_data_is_remembered_without_a_version(loop: Loop, tmp_path: Path) -> None:
+    (tmp_path / "dataset.jsonl").write_text("")
+
+    loop.registry.record_no_data("medical", tmp_path / "dataset.jsonl", {"1": "a"}, "no labels yet")
+
+    assert loop.registry.last_manifest("medical") == {"1": "a"}
+    assert loop.registry.versions("medical") == []
+
+
+@pytest.mark.parametrize("name", ["", "医疗", "a b", "x-promotions", "../etc"])
+def test_a_name_that_cannot_be_a_model_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="model name"):
+        check_model_name(name)
+
+
+def test_an_unreachable_registry_names_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+    with pytest.raises(RegistryError, match="NERLOOP_REGISTRY_URL"):
+        Registry("http://127.0.0.1:1").check()

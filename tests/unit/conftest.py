@@ -1,0 +1,36 @@
+import string
+from collections.abc import Callable
+
+import hypothesis
+import pytest
+import torch
+
+from nerloop.encoder import GruEncoder
+from nerloop.starter import starter
+from nerloop.tagger import Tagger
+from nerloop.tagging import TagSet
+
+# The same examples in every run, and nothing written beside the sources.
+hypothesis.settings.register_profile("unit", derandomize=True, database=None, deadline=None, max_examples=60)
+hypothesis.settings.load_profile("unit")
+
+ROWS = 50
+
+
+@pytest.fixture(scope="session")
+def lac() -> Tagger:
+    return starter()
+
+
+@pytest.fixture(scope="session")
+def tiny_tagger() -> Callable[..., Tagger]:
+    """Builds an untrained tagger that knows digits and some letters; its random weights find entities everywhere."""
+
+    def build(labels: tuple[str, ...] = ("LOC", "PER"), seed: int = 0, hidden_size: int = 8) -> Tagger:
+        characters = (string.digits + string.ascii_letters)[: ROWS - 1]
+        vocabulary = {"OOV": 0} | {character: row for row, character in enumerate(characters, start=1)}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return Tagger(GruEncoder(vocabulary, ROWS, 8, hidden_size), TagSet.bioes(labels)).eval()
+
+    return build
