@@ -21,8 +21,7 @@ from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.evaluation import evaluate
 from nerloop.label_studio import Project
 from nerloop.loop import Loop
-from nerloop.serving import serving_name
-from nerloop.starter import STARTER_VERSION
+from nerloop.promotions import STARTER_VERSION
 
 MODEL = "benchmark"
 console = Console(stderr=True)
@@ -67,7 +66,7 @@ def turn(sandbox: Sandbox, data: Path, tasks: int, count: int) -> dict[str, Any]
     with console.status("Fine-tuning …"):
         wait_until(lambda: loop.registry.production(MODEL).version is not None, 900, "a promotion")
     promoted = time.monotonic()
-    version = serving_name(loop.registry.production(MODEL))
+    version = loop.registry.production(MODEL).name
     with console.status("Refreshing predictions …"):
         wait_until(lambda: stale(loop, project, version) == 0, 900, "fresh predictions")
         fresh = time.monotonic()

@@ -21,8 +21,8 @@ from ml_backend.watcher import Watcher
 from nerloop.errors import BadInput, NerLoopError, QueueUnreachable
 from nerloop.label_config import parse_label_config
 from nerloop.logs import set_up_logs
+from nerloop.promotions import STARTER_VERSION
 from nerloop.settings import Settings
-from nerloop.starter import STARTER_VERSION
 from sync.connect import SECRET_HEADER
 
 logger = logging.getLogger(__name__)

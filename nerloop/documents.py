@@ -31,6 +31,24 @@ class Document:
     entities: tuple[Entity, ...] = ()
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What one model object says of one text.
+
+    Each entity's `score` is the exact probability of its span and label under the CRF at the checkpoint's
+    temperature. `confidence` in [0, 1] is that of the whole text: exp(Σ log p / √length) over the probability of
+    each character's label, so that long texts do not come first just for being long.
+    """
+
+    entities: tuple[Entity, ...]
+    confidence: float
+    model_version: str
+
+
+Manifest = dict[str, str]
+"""Annotation id → hash of its content, for every annotation that a snapshot of documents comes from."""
+
+
 def check_entity(entity: Entity, text: str) -> None:
     """Raise `BadInput` unless the entity lies inside the text and carries a label."""
     if not entity.label:

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from label_studio_sdk._legacy.exceptions import LabelStudioXMLSyntaxErrorSentryIgnored
-from label_studio_sdk.label_interface import LabelInterface
-
 from nerloop.documents import Entity
 from nerloop.errors import BadLabelConfig
 
@@ -94,6 +91,9 @@ class LabelConfig:
 @lru_cache(maxsize=256)
 def parse_label_config(xml: str) -> LabelConfig:
     """Read a labelling config; raises `BadLabelConfig` saying what is missing, with an example."""
+    from label_studio_sdk._legacy.exceptions import LabelStudioXMLSyntaxErrorSentryIgnored
+    from label_studio_sdk.label_interface import LabelInterface  # a second, which most commands need not pay
+
     try:
         interface = LabelInterface(xml)
     except (LabelStudioXMLSyntaxErrorSentryIgnored, ValueError, KeyError, AttributeError) as error:

@@ -18,7 +18,7 @@ import httpx
 from label_studio_sdk import LabelStudio as Sdk
 from label_studio_sdk.core.api_error import ApiError
 
-from nerloop.documents import Document, Entity
+from nerloop.documents import Document, Entity, Prediction
 from nerloop.errors import (
     BadInput,
     LabelStudioError,
@@ -27,7 +27,6 @@ from nerloop.errors import (
     ProjectNotFound,
 )
 from nerloop.label_config import LabelConfig, parse_label_config
-from nerloop.predictor import Prediction
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from nerloop.crf import SpanPath
-from nerloop.documents import Entity
+from nerloop.documents import Entity, Prediction
 from nerloop.encoder import pad
 from nerloop.tagger import Tagger
 from nerloop.tagging import TagSet
@@ -17,20 +17,6 @@ TOKENS_A_BATCH = {
     "gru": 8192,
     "transformer": 1024,
 }  # BERT at 1,024 stays in cache: 0.80 of the GEMM peak, 0.49 at 4,096
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What one model object says of one text.
-
-    Each entity's `score` is the exact probability of its span and label under the CRF at the checkpoint's
-    temperature. `confidence` in [0, 1] is that of the whole text: exp(Σ log p / √length) over the probability of
-    each character's label, so that long texts do not come first just for being long.
-    """
-
-    entities: tuple[Entity, ...]
-    confidence: float
-    model_version: str
 
 
 @dataclass(frozen=True)

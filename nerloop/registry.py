@@ -8,7 +8,6 @@ MLflow; the log alone decides. One experiment per model, one run per fine-tune.
 import json
 import logging
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,27 +24,14 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from nerloop import checkpoint
-from nerloop.errors import BadInput, CheckpointCorrupt, RegistryError
+from nerloop.documents import Manifest
+from nerloop.errors import CheckpointCorrupt, RegistryError
 from nerloop.gate import Decision
-from nerloop.promotions import Promotion, valid_promotions
+from nerloop.promotions import PROMOTIONS_SUFFIX, STARTER_VERSION, Promotion, valid_promotions
 
 logger = logging.getLogger(__name__)
 
-PROMOTIONS_SUFFIX = "-promotions"
 PRODUCTION = "production"
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-
-Manifest = dict[str, str]
-"""Annotation id → hash of its content, for every annotation a training run has taken into account."""
-
-
-def check_model_name(model: str) -> str:
-    """Return the name of a model (business line); raises `BadInput` unless it can be one."""
-    if not MODEL_NAME.fullmatch(model) or model.endswith(PROMOTIONS_SUFFIX):
-        raise BadInput(
-            f"model name {model!r}: use 1 to 63 letters, digits, '-' or '_', not ending in {PROMOTIONS_SUFFIX!r}"
-        )
-    return model
 
 
 @dataclass(frozen=True)
@@ -79,6 +65,11 @@ class Production:
     generation: int = 0
     version: ModelVersion | None = None
     since: datetime | None = None
+
+    @property
+    def name(self) -> str:
+        """The `model_version` that serves."""
+        return STARTER_VERSION if self.version is None else str(self.version)
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,12 @@ from pathlib import Path
 from nerloop import checkpoint
 from nerloop.errors import RegistryError
 from nerloop.predictor import Predictor
-from nerloop.registry import Production, Registry
-from nerloop.starter import STARTER_VERSION, starter
+from nerloop.registry import Registry
+from nerloop.starter import starter
 
 logger = logging.getLogger(__name__)
 
 WARM_UP_TEXT = "张三在北京的阿里巴巴工作。"
-
-
-def serving_name(production: Production) -> str:
-    """Return the `model_version` of what is in production; before the first promotion that is the starter."""
-    return STARTER_VERSION if production.version is None else str(production.version)
 
 
 class ServingModels:
@@ -40,7 +35,7 @@ class ServingModels:
         """Load what is in production now unless it is loaded already; the old one serves until the new one is warm."""
         with self._loading:
             production = self._registry.production(model)
-            version, name = production.version, serving_name(production)
+            version, name = production.version, production.name
             loaded = self._predictors.get(model)
             if loaded is not None and loaded.model_version == name:
                 return loaded

@@ -15,7 +15,6 @@ from nerloop.encoder import GruEncoder
 from nerloop.tagger import Tagger
 from nerloop.tagging import TagSet
 
-STARTER_VERSION = "lac-starter"
 STARTER_LABELS = ("LOC", "ORG", "PER", "TIME")
 
 # Where the ONNX graph keeps input, recurrent and bias weights of its two GRU layers.

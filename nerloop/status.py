@@ -6,7 +6,6 @@ from typing import Any
 from nerloop.jobs import fine_tune_id, refresh_id
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
-from nerloop.serving import serving_name
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def _status(loop: Loop, binding: Binding) -> ProjectStatus:
     project = label_studio.project(binding.project_id)
     production = loop.registry.production(binding.model)
     versions = loop.registry.versions(binding.model)
-    version, serving = production.version, serving_name(production)
+    version, serving = production.version, production.name
     unlabelled = label_studio.count_tasks(project.id, annotated=False)
     stale = label_studio.count_tasks(project.id, annotated=False, lacking_version=serving)
     return ProjectStatus(

@@ -10,7 +10,7 @@ from typing import Any
 from nerloop.errors import BadInput, BadLabelConfig
 from nerloop.label_studio import LabelStudio, Project
 from nerloop.project_state import Binding, default_model
-from nerloop.registry import check_model_name
+from nerloop.promotions import check_model_name
 from nerloop.settings import Settings
 
 logger = logging.getLogger(__name__)

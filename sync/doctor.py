@@ -13,7 +13,6 @@ from nerloop.jobs import PREDICT_QUEUE, TRAIN_QUEUE, redis_errors
 from nerloop.label_studio import LabelStudio, Project
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
-from nerloop.serving import serving_name
 from nerloop.settings import Settings
 from sync.connect import EVENTS, SECRET_HEADER, bindings
 
@@ -143,11 +142,11 @@ def _project(loop: Loop, binding: Binding, project: Project) -> Iterator[Check]:
         reached,
         f"state {backend.get('state')} {backend.get('error_message') or ''}".strip(),
         "Label Studio must reach NERLOOP_BACKEND_URL from its own machine; for a local or private address start it "
-        "with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false (or exempt the subnet, as docker-compose.yml does); "
-        f"then {again}",
+        "with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false, or exempt the subnet as docker-compose.yml "
+        f"does; then {again}",
     )
     yield _webhook(loop.label_studio, loop.settings, project, again)
-    production = serving_name(loop.registry.production(binding.model))
+    production = loop.registry.production(binding.model).name
     yield Check(
         f"project {project.id}: annotators are shown what is in production",
         project.model_version == production,

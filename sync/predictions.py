@@ -17,7 +17,6 @@ from nerloop.loop import Loop
 from nerloop.predictor import Predictor
 from nerloop.project_state import Binding
 from nerloop.registry import Production
-from nerloop.serving import serving_name
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ def refresh_predictions(
         shown = predictor.with_labels(project.label_config.shown_as(predictor.tagger.tag_set.labels))
         _post_predictions(loop, project, shown, on_progress)
         production = loop.registry.production(binding.model)
-        if version == serving_name(production):
+        if version == production.name:
             break
         logger.info("Project %s: %s is no longer in production; starting again", project.id, version)
     if grace_is_over(loop, production):

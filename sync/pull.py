@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nerloop.documents import Document, fingerprint, write_jsonl
+from nerloop.documents import Document, Manifest, fingerprint, write_jsonl
 from nerloop.label_studio import Annotation, LabelStudio, Project, Task, documents
-from nerloop.registry import Manifest
 
 
 @dataclass(frozen=True)

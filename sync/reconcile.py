@@ -10,7 +10,6 @@ from nerloop.label_studio import Project
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.registry import Production
-from nerloop.serving import serving_name
 from sync.connect import bindings
 from sync.predictions import grace_is_over
 from sync.pull import new_labels
@@ -52,7 +51,7 @@ def _reconcile_model(loop: Loop, model: str, bound: list[Binding]) -> None:
 
 def _is_stale(loop: Loop, project: Project, production: Production) -> bool:
     """Tell whether a project shows another version, lacks predictions of this one, or has old ones past their grace."""
-    count, version = loop.label_studio.count_tasks, serving_name(production)
+    count, version = loop.label_studio.count_tasks, production.name
     if project.model_version != version and project.tasks:
         return True
     if count(project.id, annotated=False, lacking_version=version):

@@ -35,7 +35,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     running = Sandbox(
         tmp_path_factory.mktemp("stack") / "home",
         NERLOOP_GRACE_SECONDS="0",
-        NERLOOP_RECONCILE_SECONDS="5",
+        NERLOOP_RECONCILE_SECONDS="10",
         NERLOOP_POLL_SECONDS="2",
         NERLOOP_COOL_DOWN_SECONDS="5",
         NERLOOP_TRAIN_THRESHOLD="50",

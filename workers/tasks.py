@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rq import get_current_job
 
+from nerloop.errors import NerLoopError
 from nerloop.logs import set_up_logs
 from nerloop.settings import Settings
 
@@ -38,10 +39,13 @@ def refresh_predictions(project_id: int) -> None:
 
 
 def reconcile() -> None:
-    """Compare what should be with what is."""
+    """Compare what should be with what is; while a server is down, say so and leave it to the next time."""
     from sync.reconcile import reconcile as compare
 
-    compare(_loop())
+    try:
+        compare(_loop())
+    except NerLoopError as error:
+        logger.warning("Reconcile is put off: %s", error)
 
 
 @cache

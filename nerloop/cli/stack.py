@@ -16,8 +16,8 @@ from nerloop.embedded.stack import Stack, StackError
 from nerloop.errors import LabelStudioError
 from nerloop.label_studio import Project
 from nerloop.loop import Loop
+from nerloop.promotions import STARTER_VERSION
 from nerloop.settings import Settings
-from nerloop.starter import STARTER_VERSION
 from sync.connect import connect
 
 console = Console(stderr=True)
@@ -44,6 +44,7 @@ def up(detach: bool, demo: bool) -> None:
         if stack.is_running():
             console.print("The stack is already running.")
         else:
+            stack.check()
             with console.status("Setting up the model registry …"):
                 loop.registry.check()
             stack.start()

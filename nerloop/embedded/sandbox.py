@@ -1,6 +1,7 @@
 """A throw-away stack for tests and benchmarks, which disturbs no running one."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from nerloop.embedded.stack import StackError
+from nerloop.embedded.stack import Stack, StackError
 from nerloop.loop import Loop
 from nerloop.settings import Settings
 
@@ -60,9 +61,9 @@ class Sandbox:
         """The collaborators, as a process of this stack sees them."""
         return Loop(Settings.load(self.environ))
 
-    def log(self, name: str) -> str:
-        """Return what a process has logged."""
-        return (Path(self.environ["NERLOOP_HOME"]) / "logs" / f"{name}.log").read_text(encoding="utf-8")
+    def kill(self, name: str) -> None:
+        """Kill one process of the stack as a crash would (SIGKILL)."""
+        os.kill(Stack(self.loop.settings).pid_of(name), signal.SIGKILL)
 
     def __enter__(self) -> "Sandbox":
         started = self.run("up", "--detach", "--no-demo", check=False)

@@ -65,8 +65,7 @@ class Stack:
         return True
 
     def start(self) -> None:
-        """Start all processes; raises `StackError` naming a port in use, a missing part or a full disk."""
-        self._check_place()
+        """Start all processes; raises `StackError` where the process manager itself ends."""
         (self._home / "logs").mkdir(parents=True, exist_ok=True)
         self._config.write_text(self._supervisor_config(), encoding="utf-8")
         environment = os.environ | {"NERLOOP_HOME": str(self._home), "PYTHONUNBUFFERED": "1"}
@@ -101,6 +100,10 @@ class Stack:
         lines = self._control("status").splitlines()
         return {parts[0]: parts[1] for parts in (line.split() for line in lines) if len(parts) > 1}
 
+    def pid_of(self, name: str) -> int:
+        """Return the process id of one process."""
+        return int(self._control("pid", name))
+
     def stop(self) -> None:
         """Stop all processes and wait until they are gone."""
         if not self.is_running():
@@ -110,7 +113,8 @@ class Stack:
         while self.is_running() and time.monotonic() < deadline:
             time.sleep(0.2)
 
-    def _check_place(self) -> None:
+    def check(self) -> None:
+        """Raise `StackError` naming a port in use, a missing part or a full disk."""
         if not LABEL_STUDIO.exists():
             raise StackError(f"Label Studio is not installed at {LABEL_STUDIO}; run `make install`")
         if shutil.disk_usage(self._home).free < FREE_BYTES:
@@ -149,8 +153,8 @@ class Stack:
     def _pid(self) -> int:
         return int((self._home / "supervisord.pid").read_text(encoding="utf-8"))
 
-    def _control(self, command: str) -> str:
-        control = [str(Path(sys.executable).with_name("supervisorctl")), "-c", str(self._config), command]
+    def _control(self, *command: str) -> str:
+        control = [str(Path(sys.executable).with_name("supervisorctl")), "-c", str(self._config), *command]
         return subprocess.run(control, check=False, capture_output=True, text=True).stdout
 
     def _supervisor_config(self) -> str:

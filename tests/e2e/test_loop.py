@@ -13,7 +13,7 @@ from nerloop.documents import Document, labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.evaluation import evaluate
 from nerloop.label_studio import Project, Task
-from nerloop.starter import STARTER_VERSION
+from nerloop.promotions import STARTER_VERSION
 
 # Real social media text, which its licence keeps out of the repository.
 WEIBO = Path(__file__).parents[3] / "shared" / "data" / "weibo"

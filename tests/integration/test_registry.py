@@ -11,7 +11,8 @@ from nerloop.encoder import GruEncoder
 from nerloop.errors import BadInput, CheckpointCorrupt, RegistryError
 from nerloop.gate import Decision
 from nerloop.loop import Loop
-from nerloop.registry import Candidate, ModelVersion, Registry, check_model_name
+from nerloop.promotions import check_model_name
+from nerloop.registry import Candidate, ModelVersion, Registry
 from nerloop.tagger import Tagger
 from nerloop.tagging import TagSet
 
