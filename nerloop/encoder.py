@@ -4,6 +4,7 @@ Both read one character as one token, so tags are exact to the character, and ha
 `kind`, `hidden_size`, `max_characters` and `config` beside `ids` and `forward`. Loading and saving is checkpoint.py's.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,6 +76,15 @@ class TransformerEncoder(nn.Module):
 
 
 Encoder = GruEncoder | TransformerEncoder
+
+
+def set_threads(kind: str) -> None:
+    """Set torch's threads for a kind of encoder: one for a GRU, all cores for a transformer.
+
+    A GRU's steps are too small to share: a second thread gains nothing on an idle machine, and beside another busy
+    process the two wait for each other at every step, which made a fine-tune ten times slower.
+    """
+    torch.set_num_threads(1 if kind == GruEncoder.kind else os.cpu_count() or 1)
 
 
 def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

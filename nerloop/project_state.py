@@ -72,9 +72,15 @@ class ProjectState:
         """Forget annotations that were created and deleted since the last run; return how many are noted now."""
         return self._change_new_labels(model, remove=set(ids))
 
-    def replace_new_labels(self, model: str, ids: Iterable[str]) -> None:
-        """Make the noted annotations exactly these."""
-        self._change_new_labels(model, add=set(ids), clear=True)
+    def new_label_ids(self, model: str) -> set[str]:
+        """Return the noted annotations."""
+        with redis_errors(self._settings):
+            members = cast(set[bytes], self._redis.smembers(_new_labels_key(model)))
+        return {member.decode() for member in members}
+
+    def correct_new_labels(self, model: str, noted: set[str], true: set[str]) -> None:
+        """Replace what was `noted` before Label Studio was read by what is `true`; what came meanwhile stays."""
+        self._change_new_labels(model, add=true, remove=noted - true)
 
     def new_labels(self, model: str) -> int:
         """Return how many annotations are noted."""
@@ -99,13 +105,9 @@ class ProjectState:
             key.decode().rpartition(":")[2]: json.loads(value) for key, value in zip(keys, values, strict=True) if value
         }
 
-    def _change_new_labels(
-        self, model: str, *, add: set[str] | None = None, remove: set[str] | None = None, clear: bool = False
-    ) -> int:
-        key = f"nerloop:new-labels:{model}"
+    def _change_new_labels(self, model: str, *, add: set[str] | None = None, remove: set[str] | None = None) -> int:
+        key = _new_labels_key(model)
         with redis_errors(self._settings), self._redis.pipeline() as pipe:
-            if clear:
-                pipe.delete(key)
             if add:
                 pipe.sadd(key, *add)
             if remove:
@@ -113,3 +115,7 @@ class ProjectState:
             pipe.scard(key)
             results: list[Any] = pipe.execute()
         return int(results[-1])
+
+
+def _new_labels_key(model: str) -> str:
+    return f"nerloop:new-labels:{model}"

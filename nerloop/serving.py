@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from nerloop import checkpoint
+from nerloop.encoder import set_threads
 from nerloop.errors import RegistryError
 from nerloop.predictor import Predictor
 from nerloop.registry import Registry
@@ -43,6 +44,7 @@ class ServingModels:
                 predictor = Predictor(starter(), name)
             else:
                 predictor = Predictor(checkpoint.load(self._registry.download(version, self._cache)), name)
+            set_threads(predictor.tagger.encoder.kind)
             predictor.predict([WARM_UP_TEXT])
             self._predictors[model] = predictor
             logger.info("Serving %s as %s", model, name)

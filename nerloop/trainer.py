@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nerloop.documents import Document
-from nerloop.encoder import pad
+from nerloop.encoder import pad, set_threads
 from nerloop.evaluation import evaluate
 from nerloop.predictor import Predictor
 from nerloop.tagger import Tagger
@@ -60,6 +60,7 @@ class Trainer:
 
         Raises `ValueError` when there is nothing to train on.
         """
+        set_threads(tagger.encoder.kind)
         random.seed(self._seed)
         torch.manual_seed(self._seed)
         examples, dropped = _examples(tagger, train)

@@ -35,9 +35,10 @@ def reconcile(loop: Loop) -> None:
 
 
 def _reconcile_model(loop: Loop, model: str, bound: list[Binding]) -> None:
+    noted = loop.state.new_label_ids(model)
     projects = [loop.label_studio.project(binding.project_id) for binding in bound]
     changed = new_labels(loop.label_studio, projects, loop.registry.last_manifest(model))
-    loop.state.replace_new_labels(model, changed)
+    loop.state.correct_new_labels(model, noted, changed)
     threshold = min(binding.train_threshold for binding in bound)
     if len(changed) >= threshold and loop.jobs.enqueue_fine_tune(model):
         logger.info("Model %s: %s new labels (threshold %s)", model, len(changed), threshold)

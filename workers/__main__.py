@@ -11,6 +11,8 @@ from nerloop.logs import set_up_logs
 from nerloop.settings import Settings
 from workers.schedule import run_schedule
 
+MAINTENANCE_SECONDS = 60  # how often jobs whose worker was killed are looked for, so that their names are free again
+
 
 def main() -> int:
     """Run until told to stop; returns the exit code."""
@@ -31,7 +33,8 @@ def main() -> int:
             # A fine-tune gets a process of its own (spawned: torch's threads do not survive a fork), so that it can be
             # stopped and gives back its memory. Short jobs share one that stays warm: imports cost them seven seconds.
             worker = SpawnWorker if TRAIN_QUEUE in what else SimpleWorker
-            worker([Queue(name, connection=redis) for name in what], connection=redis).work(logging_level="WARNING")
+            queues = [Queue(name, connection=redis) for name in what]
+            worker(queues, connection=redis, maintenance_interval=MAINTENANCE_SECONDS).work(logging_level="WARNING")
     except NerLoopError as error:
         print(f"nerloop: {error}", file=sys.stderr)
         return 1

@@ -69,7 +69,9 @@ class TrainingRun:
             else:
                 outcome = self._train_and_decide(model, production, projects, labelled, sides, dataset)
         # What was submitted meanwhile counts towards the next run.
-        self._loop.state.replace_new_labels(model, new_labels(self._loop.label_studio, projects, labelled.manifest))
+        noted = self._loop.state.new_label_ids(model)
+        changed = new_labels(self._loop.label_studio, projects, labelled.manifest)
+        self._loop.state.correct_new_labels(model, noted, changed)
         logger.info("Fine-tune of %s: %s (%s)", model, outcome.decision, outcome.reason)
         return outcome
 
