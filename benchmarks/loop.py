@@ -19,9 +19,9 @@ from nerloop.demo import DEMO_FOLDER, annotate, create_project
 from nerloop.documents import Document, labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.evaluation import evaluate
-from nerloop.label_studio import Project
 from nerloop.loop import Loop
 from nerloop.promotions import STARTER_VERSION
+from nerloop.tasks import Project
 
 MODEL = "benchmark"
 console = Console(stderr=True)

@@ -16,8 +16,8 @@ from ml_backend.services import Services
 from nerloop.acquisition import serving_scores
 from nerloop.errors import BadInput
 from nerloop.label_config import parse_label_config
-from nerloop.label_studio import task_text
 from nerloop.settings import Settings
+from nerloop.tasks import task_text
 
 logger = logging.getLogger(__name__)
 

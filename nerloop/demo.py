@@ -7,7 +7,8 @@ from xml.sax.saxutils import quoteattr
 
 from nerloop.documents import Document, Entity
 from nerloop.errors import BadInput
-from nerloop.label_studio import LabelStudio, Project
+from nerloop.label_studio import LabelStudio
+from nerloop.tasks import Project
 
 DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 COLOURS = ("#e4572e", "#17bebb", "#ffc914", "#76b041", "#7a5195", "#2f6690", "#d45087", "#8c5e3c")

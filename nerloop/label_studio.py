@@ -9,8 +9,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +17,7 @@ import httpx
 from label_studio_sdk import LabelStudio as Sdk
 from label_studio_sdk.core.api_error import ApiError
 
-from nerloop.documents import Document, Entity, Prediction
+from nerloop.documents import Prediction
 from nerloop.errors import (
     BadInput,
     LabelStudioError,
@@ -26,70 +25,13 @@ from nerloop.errors import (
     LabelStudioUnreachable,
     ProjectNotFound,
 )
-from nerloop.label_config import LabelConfig, parse_label_config
+from nerloop.tasks import PROJECT_FIELDS, Json, Project, Task, read_project, read_task
 
 logger = logging.getLogger(__name__)
 
 PAGE = 1000
 TRIES = 5
 TIMEOUT_SECONDS = 600
-
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Project:
-    """A Label Studio project as far as the loop needs it; `model_version` is the version annotators are shown."""
-
-    id: int
-    title: str
-    label_config_xml: str
-    model_version: str
-    tasks: int
-    sampling: str
-
-    @cached_property
-    def label_config(self) -> LabelConfig:
-        """The labelling config, read; raises `BadLabelConfig`."""
-        return parse_label_config(self.label_config_xml)
-
-
-@dataclass(frozen=True)
-class TaskPrediction:
-    """A stored prediction: its id in Label Studio, version, score (the order of tasks) and entities."""
-
-    id: int
-    model_version: str
-    score: float | None
-    entities: tuple[Entity, ...] = ()
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """A submitted annotation. `was_cancelled` means that the annotator skipped the task."""
-
-    id: int
-    result: tuple[Any, ...]
-    was_cancelled: bool
-    ground_truth: bool
-    updated_at: str
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task with its annotations and predictions; `text` is None where the field is missing or not a string."""
-
-    id: int
-    text: str | None
-    annotations: tuple[Annotation, ...] = ()
-    predictions: tuple[TaskPrediction, ...] = ()
-    has_drafts: bool = False
-
-
-def task_text(data: Mapping[str, Any], field: str) -> str | None:
-    """Return the text of a task's data, or None where the field is missing or holds no string."""
-    text = data.get(field)
-    return text if isinstance(text, str) else None
 
 
 class LabelStudio:
@@ -119,15 +61,15 @@ class LabelStudio:
 
     def project(self, project_id: int) -> Project:
         """Return a project; raises `ProjectNotFound`."""
-        return _project(self._call("GET", f"api/projects/{project_id}/"))
+        return read_project(self._call("GET", f"api/projects/{project_id}/"))
 
     def projects(self) -> list[Project]:
         """Return all projects the token's owner sees."""
-        return [_project(row) for row in self._pages("api/projects/", {"include": ",".join(_PROJECT_FIELDS)}, 100)]
+        return [read_project(row) for row in self._pages("api/projects/", {"include": ",".join(PROJECT_FIELDS)}, 100)]
 
     def create_project(self, title: str, label_config: str) -> Project:
         """Create a project; raises `BadInput` on a label config that Label Studio refuses."""
-        return _project(self._call("POST", "api/projects/", body={"title": title, "label_config": label_config}))
+        return read_project(self._call("POST", "api/projects/", body={"title": title, "label_config": label_config}))
 
     def update_project(self, project_id: int, **values: Any) -> None:
         """Change fields of a project (`model_version`, `sampling`, …)."""
@@ -159,7 +101,7 @@ class LabelStudio:
                 _condition("id", "greater", "Number", last),
             ]
             rows = self._task_page(project.id, conditions, page_size, bare=bare)["tasks"]
-            yield from (_task(row, project.label_config) for row in rows)
+            yield from (read_task(row, project.label_config) for row in rows)
             if len(rows) < page_size:
                 return
             last = rows[-1]["id"]
@@ -179,7 +121,7 @@ class LabelStudio:
     def next_tasks(self, project: Project, limit: int) -> list[Task]:
         """Return the unlabelled tasks that annotators will see next under the project's present scores."""
         page = self._task_page(project.id, _conditions(False, None, 0), limit, order="tasks:predictions_score")
-        return [_task(row, project.label_config) for row in page["tasks"]]
+        return [read_task(row, project.label_config) for row in page["tasks"]]
 
     def next_task(self, project: Project) -> Task | None:
         """Take the task that Label Studio serves the token's owner next, with its predictions; None at the end."""
@@ -191,7 +133,7 @@ class LabelStudio:
 
     def task(self, project: Project, task_id: int) -> Task:
         """Return one task with everything on it."""
-        return _task(self._call("GET", f"api/tasks/{task_id}/"), project.label_config)
+        return read_task(self._call("GET", f"api/tasks/{task_id}/"), project.label_config)
 
     def create_annotation(
         self, task_id: int, result: Sequence[Json], *, lead_time: float, parent_prediction: int | None
@@ -344,48 +286,6 @@ def _detail(answer: httpx.Response) -> str:
     return str(content)[:300]
 
 
-_PROJECT_FIELDS = ("id", "title", "label_config", "model_version", "task_number", "sampling")
-
-
-def _project(row: Json) -> Project:
-    return Project(
-        id=row["id"],
-        title=row["title"],
-        label_config_xml=row["label_config"],
-        model_version=row.get("model_version") or "",
-        tasks=row.get("task_number") or 0,
-        sampling=row.get("sampling") or "",
-    )
-
-
-def _task(row: Json, config: LabelConfig) -> Task:
-    text = task_text(row["data"], config.field)
-    return Task(
-        id=row["id"],
-        text=text,
-        annotations=tuple(
-            Annotation(
-                id=item["id"],
-                result=tuple(item["result"] or ()),
-                was_cancelled=bool(item["was_cancelled"]),
-                ground_truth=bool(item["ground_truth"]),
-                updated_at=item["updated_at"],
-            )
-            for item in row.get("annotations") or ()
-        ),
-        predictions=tuple(
-            TaskPrediction(
-                id=item["id"],
-                model_version=item.get("model_version") or "",
-                score=item.get("score"),
-                entities=config.entities(text or "", item["result"] or ())[0],
-            )
-            for item in row.get("predictions") or ()
-        ),
-        has_drafts=bool(row.get("drafts")),
-    )
-
-
 def _conditions(annotated: bool | None, lacking_version: str | None, min_predictions: int) -> list[Json]:
     conditions = []
     if annotated is not None:
@@ -399,23 +299,3 @@ def _conditions(annotated: bool | None, lacking_version: str | None, min_predict
 
 def _condition(column: str, operator: str, kind: str, value: object) -> Json:
     return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
-
-
-def documents(project: Project, tasks: Iterable[Task]) -> Iterator[Document]:
-    """Turn annotated tasks into documents, in the order of the tasks.
-
-    One annotation speaks for a task: the ground truth if there is one, else the one submitted or changed last. Skipped
-    tasks say nothing; a submitted annotation without regions says that the text holds no entity. Regions that make no
-    sense are left out with a warning.
-    """
-    for task in tasks:
-        submitted = [annotation for annotation in task.annotations if not annotation.was_cancelled]
-        if task.text is None or not submitted:
-            continue
-        chosen = max(submitted, key=lambda a: (a.ground_truth, a.updated_at, a.id))
-        entities, wrong = project.label_config.entities(task.text, chosen.result)
-        if wrong:
-            logger.warning(
-                "Task %s, annotation %s: left out %s regions with wrong offsets or labels", task.id, chosen.id, wrong
-            )
-        yield Document(f"{project.id}-{task.id}", task.text, entities)

@@ -56,11 +56,12 @@ class ProjectState:
         with redis_errors(self._settings):
             self._redis.hset(BINDINGS, str(binding.project_id), json.dumps(asdict(binding)))
 
-    def replace_bindings(self, bindings: Iterable[Binding]) -> None:
-        """Make the bindings exactly these."""
+    def correct_bindings(self, noted: Iterable[Binding], true: Iterable[Binding]) -> None:
+        """Replace what was `noted` before Label Studio was read by what is `true`; what came meanwhile stays."""
         with redis_errors(self._settings), self._redis.pipeline() as pipe:
-            pipe.delete(BINDINGS)
-            for binding in bindings:
+            for binding in noted:
+                pipe.hdel(BINDINGS, str(binding.project_id))
+            for binding in true:
                 pipe.hset(BINDINGS, str(binding.project_id), json.dumps(asdict(binding)))
             pipe.execute()
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from nerloop.errors import BadInput, BadLabelConfig
-from nerloop.label_studio import LabelStudio, Project
+from nerloop.label_studio import LabelStudio
 from nerloop.project_state import Binding, default_model
 from nerloop.promotions import check_model_name
 from nerloop.settings import Settings
+from nerloop.tasks import Project
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,11 @@ from rq import Worker
 
 from nerloop.errors import NerLoopError
 from nerloop.jobs import PREDICT_QUEUE, TRAIN_QUEUE, redis_errors
-from nerloop.label_studio import LabelStudio, Project
+from nerloop.label_studio import LabelStudio
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.settings import Settings
+from nerloop.tasks import Project
 from sync.connect import EVENTS, SECRET_HEADER, bindings
 
 TESTED_LABEL_STUDIO = "1.23.2"

@@ -12,11 +12,12 @@ from itertools import islice
 
 from nerloop.acquisition import serving_scores
 from nerloop.errors import LabelStudioError, LabelStudioUnreachable
-from nerloop.label_studio import LabelStudio, Project, Task, TaskPrediction
+from nerloop.label_studio import LabelStudio
 from nerloop.loop import Loop
 from nerloop.predictor import Predictor
 from nerloop.project_state import Binding
 from nerloop.registry import Production
+from nerloop.tasks import Project, Task, TaskPrediction
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nerloop.documents import Document, Manifest, fingerprint, write_jsonl
-from nerloop.label_studio import Annotation, LabelStudio, Project, Task, documents
+from nerloop.label_studio import LabelStudio
+from nerloop.tasks import Annotation, Project, Task, documents
 
 
 @dataclass(frozen=True)

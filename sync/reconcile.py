@@ -6,10 +6,10 @@ Webhooks, messages and Redis may all be lost: Label Studio and the registry say 
 import logging
 
 from nerloop.errors import NerLoopError
-from nerloop.label_studio import Project
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.registry import Production
+from nerloop.tasks import Project
 from sync.connect import bindings
 from sync.predictions import grace_is_over
 from sync.pull import new_labels
@@ -24,8 +24,9 @@ def reconcile(loop: Loop) -> None:
     A project or model that cannot be read is logged and left for the next time. Raises while Label Studio or Redis
     is down as a whole.
     """
+    noted = loop.state.bindings()
     found = list(bindings(loop.label_studio, loop.settings))
-    loop.state.replace_bindings(found)
+    loop.state.correct_bindings(noted, found)
     for model in sorted({binding.model for binding in found}):
         bound = [binding for binding in found if binding.model == model]
         try:

@@ -13,13 +13,13 @@ from nerloop.base import load_base
 from nerloop.documents import Document, Manifest, write_jsonl
 from nerloop.evaluation import Evaluation, evaluate
 from nerloop.gate import decide
-from nerloop.label_studio import Project
 from nerloop.loop import Loop
 from nerloop.predictor import Predictor
 from nerloop.project_state import Binding
 from nerloop.registry import Candidate, ModelVersion, Production
 from nerloop.split import Split, split
 from nerloop.tagger import adapt
+from nerloop.tasks import Project
 from nerloop.trainer import Epoch, Fit, Trainer
 from sync.pull import Snapshot, new_labels, snapshot
 from sync.push import push

@@ -14,10 +14,10 @@ from nerloop.documents import labels_of, read_jsonl
 from nerloop.embedded.secrets import ensure_secrets
 from nerloop.embedded.stack import Stack, StackError
 from nerloop.errors import LabelStudioError
-from nerloop.label_studio import Project
 from nerloop.loop import Loop
 from nerloop.promotions import STARTER_VERSION
 from nerloop.settings import Settings
+from nerloop.tasks import Project
 from sync.connect import connect
 
 console = Console(stderr=True)

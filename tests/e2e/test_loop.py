@@ -12,8 +12,8 @@ from nerloop.demo import DEMO_FOLDER, annotate, create_project
 from nerloop.documents import Document, labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.evaluation import evaluate
-from nerloop.label_studio import Project, Task
 from nerloop.promotions import STARTER_VERSION
+from nerloop.tasks import Project, Task
 
 # Real social media text, which its licence keeps out of the repository.
 WEIBO = Path(__file__).parents[3] / "shared" / "data" / "weibo"

@@ -8,8 +8,8 @@ import pytest
 from nerloop.demo import DEMO_FOLDER, annotate, create_project
 from nerloop.documents import labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
-from nerloop.label_studio import Project
 from nerloop.promotions import STARTER_VERSION
+from nerloop.tasks import Project
 
 GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:30]
 

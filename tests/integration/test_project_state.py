@@ -26,12 +26,14 @@ def test_models_count_apart(loop: Loop) -> None:
     assert loop.state.new_labels("finance") == 0
 
 
-def test_bindings_are_replaced_as_a_whole(loop: Loop) -> None:
-    loop.state.save_binding(Binding(1, "medical", 50))
+def test_a_project_connected_while_label_studio_is_read_stays_bound(loop: Loop) -> None:
+    loop.state.save_binding(Binding(1, "gone", 50))
+    noted = loop.state.bindings()
+    loop.state.save_binding(Binding(3, "new", 50))
 
-    loop.state.replace_bindings([Binding(2, "finance", 10)])
+    loop.state.correct_bindings(noted, [Binding(2, "finance", 10)])
 
-    assert loop.state.bindings() == [Binding(2, "finance", 10)]
+    assert loop.state.bindings() == [Binding(2, "finance", 10), Binding(3, "new", 50)]
     assert loop.state.binding(1) is None
 
 
