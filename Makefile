@@ -6,7 +6,7 @@ LABEL_STUDIO_VENV := .venv-label-studio
 BIN := $(VENV)/bin
 # PyTorch's index of CPU builds, used where it can be reached; `make TORCH_INDEX= …` takes PyPI's build (CUDA on Linux).
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-PIP := -m pip install --quiet --disable-pip-version-check
+PIP := -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help install up down status test check unit clean

@@ -8,6 +8,7 @@ nerloop.json        encoder kind and config, tags, labels, temperature, facts of
 import hashlib
 import json
 import os
+import pickle
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from nerloop.tagger import Tagger
 from nerloop.tagging import TagSet
 
 FORMAT = 1
+DESCRIPTION_KEYS = ("format", "encoder", "tags", "labels", "temperature", "training", "files")
 WEIGHTS, VOCABULARY, DESCRIPTION = "model.safetensors", "vocabulary.json", "nerloop.json"
 
 
@@ -84,8 +86,13 @@ def verify(folder: Path) -> dict[str, Any]:
         description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointCorrupt(f"{folder}: {DESCRIPTION} is missing; this is not a complete checkpoint") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise CheckpointCorrupt(f"{folder}: {DESCRIPTION} is not valid JSON ({error})") from None
+    if not isinstance(description, dict):
+        raise CheckpointCorrupt(f"{folder}: {DESCRIPTION} is not a JSON object")
+    missing = [key for key in DESCRIPTION_KEYS if key not in description]
+    if missing:
+        raise CheckpointCorrupt(f"{folder}: {DESCRIPTION} lacks {', '.join(missing)}")
     if description.get("format") != FORMAT:
         raise CheckpointCorrupt(f"{folder}: format {description.get('format')!r}; this program reads format {FORMAT}")
     for name in (WEIGHTS, VOCABULARY):
@@ -107,13 +114,18 @@ def read_raner(folder: Path) -> Tagger:
         label2id = config["label2id"]
     except (FileNotFoundError, KeyError) as error:
         raise BadInput(f"{folder} is not a RaNER directory: {error} is missing") from None
+    except (ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise BadInput(f"{folder}: a file cannot be read ({error}); fetch the directory again") from None
     vocabulary = {token: row for row, token in enumerate(lines) if token}
     kept = {k: v for k, v in config.items() if isinstance(v, (int, float, str)) and not k.startswith("_")}
     kept["model_type"] = "bert"  # StructBERT is BERT under another name
     tags = tuple(sorted(label2id, key=label2id.__getitem__))
     labels = tuple(sorted({tag.partition("-")[2] for tag in tags} - {""}))
-    tagger = Tagger(TransformerEncoder(vocabulary, kept), TagSet(tags, labels))
-    missing, unexpected = tagger.load_state_dict(_our_names(weights), strict=False)
+    try:
+        tagger = Tagger(TransformerEncoder(vocabulary, kept), TagSet(tags, labels))
+        missing, unexpected = tagger.load_state_dict(_our_names(weights), strict=False)
+    except (KeyError, RuntimeError) as error:
+        raise BadInput(f"{folder}: vocab.txt, config.json and pytorch_model.bin do not fit together: {error}") from None
     lacking = [name for name in missing if ".pooler." not in name]
     if lacking or unexpected:
         raise BadInput(f"{folder}/pytorch_model.bin: keys missing {lacking[:3]}, unexpected {unexpected[:3]}")
@@ -121,10 +133,10 @@ def read_raner(folder: Path) -> Tagger:
 
 
 def _our_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename ModelScope's keys: `head.linear.*` → `linear.*`, `encoder.*` → `encoder.model.*`."""
+    """Rename ModelScope's and AdaSeq's keys: `head.linear.*` → `linear.*`, `encoder.*` → `encoder.model.*`."""
     renamed = {}
     for key, tensor in weights.items():
-        name = key.removeprefix("head.")
+        name = key.removeprefix("head.").replace("embedder.transformer_model.", "encoder.", 1)
         if name.endswith("embeddings.position_ids"):
             continue
         renamed[f"encoder.model.{name.removeprefix('encoder.')}" if name.startswith("encoder.") else name] = tensor

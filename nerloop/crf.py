@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nerloop.tagging import TagSet
 
 FORBIDDEN = -1e4
+FLOOR = -300.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Crf(nn.Module):
         # The gradient of log Z is the expected number of times each weight is used, which forward–backward gives in
         # closed form: an inner product with those constants has that gradient, without autograd through L steps.
         expected = self.marginals(emissions, lengths)
-        counts, firsts, moves, lasts = (part.to(emissions.dtype) for part in expected.counts(lengths))
+        counts, firsts, moves, lasts = (part.to(emissions.dtype) for part in expected.counts())
         linear = (counts * emissions).sum() + (firsts * start).sum() + (moves * pairs).sum() + (lasts * end).sum()
         log_z = expected.log_z.sum().to(emissions.dtype)
         return (linear - linear.detach() + log_z - score.sum()) / len(tags)
@@ -97,7 +98,8 @@ class Crf(nn.Module):
         start, pairs, end = (weight.double() / temperature for weight in self.weights())
         scaled = emissions.double() / temperature
         highest = scaled.amax(-1, keepdim=True)
-        emit = (scaled - highest).exp()
+        # The floor keeps a legal path above zero, however sure the encoder is of an illegal tag.
+        emit = (scaled - highest).clamp_min(FLOOR).exp()
         step, last = pairs.exp(), end.exp()
         size = emissions.size(1)
         live = torch.arange(size, device=emissions.device)[:, None, None] < lengths[None, :, None]
@@ -119,7 +121,7 @@ class Crf(nn.Module):
             betas.append(beta)
         norm = torch.cat(norms, 1)
         log_z = norm.log().sum(1) + (alphas[-1] @ last).log() + (highest.squeeze(2) * live[..., 0].T).sum(1)
-        return Marginals(torch.stack(alphas, 1), torch.stack(betas[::-1], 1), emit, norm, step, log_z)
+        return Marginals(torch.stack(alphas, 1), torch.stack(betas[::-1], 1), emit, norm, step, log_z, lengths)
 
 
 @dataclass(frozen=True)
@@ -132,16 +134,17 @@ class Marginals:
     norm: Tensor
     step: Tensor
     log_z: Tensor
+    lengths: Tensor
 
-    def counts(self, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def counts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return expected uses of emissions [B, L, K], and over the batch of start [K], pairwise [K, K], end [K]."""
-        rows = torch.arange(len(lengths), device=lengths.device)
-        real = torch.arange(self.alpha.size(1), device=lengths.device)[None] < lengths[:, None]
+        rows = torch.arange(len(self.lengths), device=self.lengths.device)
+        real = torch.arange(self.alpha.size(1), device=self.lengths.device)[None] < self.lengths[:, None]
         tags = self.tags() * real[..., None]
         behind = self.emit * self.beta / self.norm[..., None] * real[..., None]
         total = (self.alpha * self.beta).sum(-1, keepdim=True)[:, 1:]
         moves = torch.einsum("blj,blk->jk", self.alpha[:, :-1] / total, behind[:, 1:]) * self.step
-        return tags, tags[:, 0].sum(0), moves, tags[rows, lengths - 1].sum(0)
+        return tags, tags[:, 0].sum(0), moves, tags[rows, self.lengths - 1].sum(0)
 
     def tags(self) -> Tensor:
         """Return P(tag at position) [B, L, K]; padding holds copies of the last position's forward values."""
@@ -172,7 +175,7 @@ class Marginals:
         parts = []
         for path in paths:
             behind = path.start + len(path.tags)
-            if path.then_not is None or behind >= self.alpha.size(1):
+            if path.then_not is None or behind >= int(self.lengths[path.row]):
                 parts.append(0.0)
                 continue
             move = self.step[path.tags[-1], path.then_not] * self.emit[path.row, behind, path.then_not]

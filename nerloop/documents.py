@@ -1,5 +1,6 @@
 """Documents, their entities, and JSONL files of them. Owns the format and its checks; knows no model and no server."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -68,7 +69,12 @@ def to_json(document: Document) -> str:
     }
     if document.id:
         row["id"] = document.id
-    return json.dumps(row, ensure_ascii=False)
+    line = json.dumps(row, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:  # half an emoji, which JSON may hold and UTF-8 may not
+        return json.dumps(row)
+    return line
 
 
 def from_json(line: str) -> Document:
@@ -78,7 +84,7 @@ def from_json(line: str) -> Document:
     """
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"not valid JSON ({error}); write one JSON object a line") from None
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise BadInput("field 'text' is missing or not a string")
@@ -93,7 +99,7 @@ def from_json(line: str) -> Document:
         entity = Entity(item["start"], item["end"], item["category"])
         check_entity(entity, row["text"])
         entities.append(entity)
-    return Document(str(row.get("id", "")), row["text"], tuple(sorted(entities)))
+    return Document("" if row.get("id") is None else str(row["id"]), row["text"], tuple(sorted(entities)))
 
 
 def read_jsonl(path: Path) -> list[Document]:
@@ -107,6 +113,8 @@ def read_jsonl(path: Path) -> list[Document]:
                     documents.append(_line_of(path, number, line))
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8 ({error.reason} at byte {error.start}); convert the file to UTF-8") from None
     return documents
@@ -137,7 +145,8 @@ def write_jsonl(path: Path, documents: Iterable[Document]) -> int:
     except OSError as error:
         raise BadInput(f"cannot write {path}: {error.strerror}; free space or choose another place") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where the place itself is wrong, there is nothing to tidy up
+            partial.unlink(missing_ok=True)
     return count
 
 

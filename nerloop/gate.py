@@ -19,6 +19,8 @@ def decide(candidate: Evaluation, current: Evaluation, current_version: str) -> 
         f"micro-F1 {current.micro.f1:.3f} ({current_version}) → {candidate.micro.f1:.3f} "
         f"on {candidate.documents} gate documents with {candidate.micro.support} entities"
     )
+    if not candidate.micro.support:
+        return Decision(False, f"no entity on {candidate.documents} gate documents to judge by; kept {current_version}")
     if candidate.micro.f1 >= current.micro.f1:
         return Decision(True, numbers)
     return Decision(False, f"{numbers}; kept {current_version}")

@@ -78,10 +78,11 @@ class LabelConfig:
                 continue
             if region.get("from_name") not in self.controls.values():
                 continue
-            value = region.get("value") or {}
-            start, end = value.get("start"), value.get("end")
-            labels = [label for label in value.get("labels") or [] if label in self.controls]
-            if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= len(text) and labels):
+            value = region.get("value")
+            value = value if isinstance(value, Mapping) else {}
+            start, end, named = value.get("start"), value.get("end"), value.get("labels")
+            labels = [x for x in named if isinstance(x, str) and x in self.controls] if isinstance(named, list) else []
+            if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(text) or not labels:
                 wrong += 1
                 continue
             entities.update(Entity(start, end, label) for label in labels)
@@ -103,12 +104,15 @@ def parse_label_config(xml: str) -> LabelConfig:
     if not on_text:
         raise BadLabelConfig(f"label config: no <Labels> on a <Text>; an example that works: {EXAMPLE}")
     text = texts[next(name for name in on_text[0].to_name if name in texts)]
-    if not (text.value or "").startswith("$"):
+    if not (text.value or "").startswith("$") or text.value == "$":
         raise BadLabelConfig(
-            f'label config: <Text name={text.name!r}> needs value="$field" naming the tasks\' text field'
+            f'label config: <Text name={text.name!r}> needs value="$field", the tasks\' field that holds the text; '
+            f"an example: {EXAMPLE}"
         )
     if (text.attr or {}).get("valueType") == "url":
-        raise BadLabelConfig('label config: <Text valueType="url"> is not supported; import the texts themselves')
+        raise BadLabelConfig(
+            f'label config: <Text valueType="url"> is not supported; import the texts themselves; an example: {EXAMPLE}'
+        )
     controls: dict[str, str] = {}
     synonyms: dict[str, str] = {}
     for control in on_text:
@@ -118,6 +122,6 @@ def parse_label_config(xml: str) -> LabelConfig:
             controls.setdefault(label, control.name)
             predicted = (tag.attr or {}).get("predicted_values", "")
             synonyms.update({name.strip(): label for name in predicted.split(",") if name.strip()})
-    if not controls:
+    if not controls or "" in controls:
         raise BadLabelConfig(f"label config: <Labels name={on_text[0].name!r}> has no <Label>; an example: {EXAMPLE}")
     return LabelConfig(text.name, text.value[1:], controls, synonyms)

@@ -88,7 +88,10 @@ class Settings:
         """
         environ = os.environ if environ is None else environ
         home = Path(environ.get("NERLOOP_HOME") or cls.home)
-        stored = {name: value for name, value in dotenv_values(home / SETTINGS_FILE).items() if value}
+        try:
+            stored = {name: value for name, value in dotenv_values(home / SETTINGS_FILE).items() if value}
+        except UnicodeDecodeError:
+            raise SettingsError(f"{home / SETTINGS_FILE} is not UTF-8; convert it") from None
         given = stored | {name: value for name, value in environ.items() if value}
         values = {
             entry.name: _parse(entry.metadata["name"], given[entry.metadata["name"]], entry.default)
@@ -115,7 +118,7 @@ class Settings:
         return self.model_dir or self.home / "checkpoints"
 
     def _check(self) -> None:
-        if self.dev_share < 0 or self.gate_share <= 0 or self.dev_share + self.gate_share >= 1:
+        if not (self.dev_share >= 0 and self.gate_share > 0 and self.dev_share + self.gate_share < 1):  # nan too
             raise SettingsError(
                 "NERLOOP_DEV_SHARE and NERLOOP_GATE_SHARE: give shares whose sum is below 1, gate above 0"
             )

@@ -6,6 +6,7 @@ Asking for it is label_studio.py's; behind these classes nobody indexes Label St
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -127,7 +128,7 @@ def documents(project: Project, tasks: Iterable[Task]) -> Iterator[Document]:
         submitted = [annotation for annotation in task.annotations if not annotation.was_cancelled]
         if task.text is None or not submitted:
             continue
-        chosen = max(submitted, key=lambda a: (a.ground_truth, a.updated_at, a.id))
+        chosen = max(submitted, key=lambda a: (a.ground_truth, datetime.fromisoformat(a.updated_at), a.id))
         entities, wrong = project.label_config.entities(task.text, chosen.result)
         if wrong:
             logger.warning(

@@ -41,11 +41,12 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Fit:
-    """What came of a fit; `dropped_entities` did not fit flat tags (overlaps)."""
+    """What came of a fit; `dropped_entities` did not fit flat tags, `used_dev` tells whether dev chose anything."""
 
     epochs: tuple[Epoch, ...]
     best_epoch: int
     dropped_entities: int
+    used_dev: bool
 
 
 class Trainer:
@@ -53,7 +54,7 @@ class Trainer:
 
     def __init__(self, seed: int = 0, on_epoch: Callable[[Epoch], None] | None = None) -> None:
         self._seed = seed
-        self._on_epoch = on_epoch or (lambda epoch: None)
+        self._on_epoch = on_epoch
 
     def fit(self, tagger: Tagger, train: Sequence[Document], dev: Sequence[Document]) -> Fit:
         """Train in place; with enough dev entities the best epoch's weights are kept and the temperature is fitted.
@@ -78,12 +79,13 @@ class Trainer:
             epochs.append(Epoch(number, total, loss, dev_f1))
             if dev_f1 is not None and (best is None or dev_f1 > best[0]):
                 best = dev_f1, number, copy.deepcopy(tagger.state_dict())
-            self._on_epoch(epochs[-1])
+            if self._on_epoch is not None:
+                self._on_epoch(epochs[-1])
         if best is not None:
             tagger.load_state_dict(best[2])
             tagger.temperature = _fit_temperature(tagger, dev)
         tagger.eval()
-        return Fit(tuple(epochs), best[1] if best else total, dropped)
+        return Fit(tuple(epochs), best[1] if best else total, dropped, judged)
 
 
 Example = tuple[list[int], list[int]]
@@ -97,12 +99,16 @@ def _examples(tagger: Tagger, documents: Sequence[Document]) -> tuple[list[Examp
         tags, lost = tagger.tag_set.encode(document)
         dropped += lost
         ids = tagger.encoder.ids(document.text)
+        cuts = [i for i, tag in enumerate(tags) if tagger.tag_set.may_start(tag)]  # where no entity is open
         start = 0
         while start < len(ids):
-            end = min(len(ids), start + limit)
-            while end < len(ids) and end > start + 1 and not tagger.tag_set.may_start(tags[end]):
-                end -= 1  # step back to where no entity is open
-            examples.append((ids[start:end], tags[start:end]))
+            fitting = [cut for cut in cuts if start < cut <= start + limit]
+            end = len(ids) if len(ids) - start <= limit else max(fitting, default=start)
+            if end == start:  # one entity is longer than a piece may be: it is left out
+                end = next((cut for cut in cuts if cut > start), len(ids))
+                dropped += 1
+            else:
+                examples.append((ids[start:end], tags[start:end]))
             start = end
     return examples, dropped
 

@@ -72,5 +72,7 @@ def _content_hash(annotation: Annotation) -> str:
     said = sorted(
         json.dumps([region.get("from_name"), region.get("value")], sort_keys=True, ensure_ascii=False)
         for region in annotation.result
+        if isinstance(region, dict)
     )
-    return hashlib.sha256("\n".join([*said, str(annotation.ground_truth)]).encode()).hexdigest()[:16]
+    content = "\n".join([*said, str(annotation.ground_truth)])
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]

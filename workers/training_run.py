@@ -93,14 +93,16 @@ class TrainingRun:
         started = time.monotonic()
         fit = Trainer(on_epoch=lambda epoch: self._say_epoch(epoch, started)).fit(tagger, sides.train, sides.dev)
         self._on_progress({"step": "evaluating"})
-        candidate_scores = _score(Predictor(tagger, "candidate"), sides.gate)
+        # While dev holds too little to choose anything by, nothing was chosen on it, and it judges with the gate.
+        gate = sides.gate if fit.used_dev else (*sides.gate, *sides.dev)
+        candidate_scores = _score(Predictor(tagger, "candidate"), gate)
         serving = self._loop.serving.update(model)
         shown = {
             k: v
             for project in projects
             for k, v in project.label_config.shown_as(serving.tagger.tag_set.labels).items()
         }
-        current_scores = _score(serving.with_labels(shown), sides.gate)
+        current_scores = _score(serving.with_labels(shown), gate)
         decision = decide(candidate_scores, current_scores, serving.model_version)
 
         metrics = _metrics(candidate_scores, current_scores, sides, fit, time.monotonic() - started)
@@ -148,8 +150,8 @@ def _missing(sides: Split) -> str:
     """Return what keeps a run from starting, or an empty string."""
     if not any(document.entities for document in sides.train):
         return "no labelled entity on the training side yet; label more tasks"
-    if not sides.gate:
-        return "no labelled document on the gate side yet (a tenth of all texts is); label more tasks"
+    if not any(document.entities for document in (*sides.gate, *sides.dev)):
+        return "no labelled entity on a held-out text yet (a fifth of all texts are); label more tasks"
     return ""
 
 

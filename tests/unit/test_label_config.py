@@ -158,7 +158,6 @@ def test_a_region_that_makes_no_sense_is_left_out_and_counted(changes):
     assert wrong == 1
 
 
-@pytest.mark.xfail(strict=True, reason="`entities`: a value that is no object raises; true counts as 1")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -230,14 +229,12 @@ def test_a_text_that_cannot_be_read_from_the_task_is_refused_by_name_of_the_attr
         parse_label_config(xml)
 
 
-@pytest.mark.xfail(strict=True, reason="`parse_label_config`: the docstring promises an example with every refusal")
 @pytest.mark.parametrize("xml", WITHOUT_EXAMPLE.values(), ids=WITHOUT_EXAMPLE.keys())
 def test_a_text_that_cannot_be_read_from_the_task_is_refused_with_an_example(xml):
     with pytest.raises(BadLabelConfig, match=re.escape(EXAMPLE)):
         parse_label_config(xml)
 
 
-@pytest.mark.xfail(strict=True, reason="`parse_label_config`: an empty field name and an empty label are accepted")
 @pytest.mark.parametrize("xml", UNNOTICED.values(), ids=UNNOTICED.keys())
 def test_an_empty_name_is_refused(xml):
     with pytest.raises(BadLabelConfig):

@@ -22,7 +22,7 @@ def toy(number, seed):
     return documents
 
 
-DEV = toy(60, seed=2)
+DEV = toy(40, seed=2)
 
 
 def untrained(tiny_tagger):
@@ -34,7 +34,7 @@ def untrained(tiny_tagger):
 @pytest.fixture(scope="module")
 def trained(tiny_tagger):
     tagger, heard = untrained(tiny_tagger), []
-    fit = Trainer(on_epoch=heard.append).fit(tagger, toy(64, seed=1), DEV)
+    fit = Trainer(on_epoch=heard.append).fit(tagger, toy(48, seed=1), DEV)
     return tagger, fit, heard
 
 
@@ -62,7 +62,6 @@ class Listener(list):
         self.append(epoch)
 
 
-@pytest.mark.xfail(strict=True, reason="`Trainer`: `on_epoch or …` takes a callable that is falsy for none at all")
 def test_a_listener_is_told_even_if_it_counts_as_false_at_first(tiny_tagger):
     listener = Listener()
 
@@ -103,7 +102,7 @@ def test_with_too_few_dev_entities_the_last_epoch_is_kept_and_no_temperature_fit
 
 def weights_after(tiny_tagger, seed):
     tagger = untrained(tiny_tagger)
-    Trainer(seed).fit(tagger, toy(17, seed=1), [])
+    Trainer(seed).fit(tagger, toy(8, seed=1), [])
     return torch.cat([weight.flatten() for weight in tagger.state_dict().values()])
 
 
@@ -117,25 +116,22 @@ def test_the_same_documents_and_seed_give_the_same_model_and_another_seed_anothe
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("start", [17, 19, 30])
-def test_a_long_text_is_cut_where_no_entity_is_open(tiny_tagger, monkeypatch, start):
+def test_a_long_text_is_cut_where_no_entity_is_open(tiny_tagger, monkeypatch):
     # A piece that began or ended inside an entity would be impossible for the CRF, and its loss in the thousands.
     tagger = untrained(tiny_tagger)
     monkeypatch.setattr(tagger.encoder, "max_characters", 20)
 
-    fit = Trainer().fit(tagger, [Document("", "01" * 30, (Entity(start, start + 5, "PER"),))], [])
+    documents = [Document("", "01" * 20, (Entity(start, start + 5, "PER"),)) for start in (15, 16, 19, 20)]
+    fit = Trainer().fit(tagger, documents, [])
 
     assert max(epoch.loss for epoch in fit.epochs) < 1000
 
 
-@pytest.mark.xfail(
-    strict=True, reason="`_examples`: an entity longer than a piece is cut into pieces of one character, all illegal"
-)
 def test_an_entity_longer_than_a_piece_of_text_does_not_spoil_the_loss(tiny_tagger, monkeypatch):
     tagger = untrained(tiny_tagger)
     monkeypatch.setattr(tagger.encoder, "max_characters", 20)
 
-    fit = Trainer().fit(tagger, [Document("", "01" * 30, (Entity(5, 40, "PER"),))], [])
+    fit = Trainer().fit(tagger, [Document("", "01" * 20, (Entity(5, 30, "PER"),))], [])
 
     assert max(epoch.loss for epoch in fit.epochs) < 1000
 
