@@ -1,9 +1,10 @@
 """`nerloop up` and `nerloop down`: the embedded stack and its demo project."""
 
 import contextlib
+import os
 import signal
+import sys
 import time
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -103,15 +104,15 @@ def _demo_project(loop: Loop) -> Project:
 
 def _print_screen(settings: Settings, stored: dict[str, str], project: Project | None) -> None:
     path = f"/projects/{project.id}/data" if project else ""
-    command = "nerloop" if Path.cwd().name == "" else ".venv/bin/nerloop"
+    command = os.path.relpath(sys.argv[0])
     lines = [
         f"[bold]Label Studio[/]   {settings.label_studio_url}{path}",
         f"[bold]Login[/]          {stored['LABEL_STUDIO_USERNAME']}",
         f"[bold]Password[/]       {stored['LABEL_STUDIO_PASSWORD']}   (kept in {settings.home}/settings.env)",
         "",
         "[bold]What to do next[/]",
-        "  1. Log in, open the demo project and press [bold]Label All Tasks[/]: names, places and",
-        "     organisations are pre-labelled, the least certain task comes first.",
+        "  1. Log in, open the demo project and press [bold]Label All Tasks[/]. Persons, places",
+        "     and organisations are pre-labelled; the least certain task comes first.",
         "  2. Or let an annotator be played:",
         f"       {command} demo annotate --count 60",
         f"  3. Watch the loop turn:  {command} status --watch",

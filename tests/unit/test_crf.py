@@ -100,7 +100,7 @@ def test_tag_marginals_are_the_share_of_paths_with_that_tag(tag_set, temperature
 
     for position, tag in itertools.product(range(LENGTH), range(len(tag_set.tags))):
         expected = every.probability(lambda path, p=position, t=tag: path[p] == t, temperature)
-        assert float(tags[position, tag]) == pytest.approx(expected)
+        assert tags[position, tag].item() == pytest.approx(expected)
 
 
 @BOTH
@@ -145,7 +145,7 @@ def test_texts_of_different_lengths_in_a_batch_do_not_touch_each_other(tag_set):
     for row, length in enumerate(lengths):
         alone = crf.marginals(emissions[row : row + 1, :length], torch.tensor([length]))
         assert torch.allclose(together.tags()[row, :length], alone.tags()[0])
-        assert float(together.log_z[row]) == pytest.approx(float(alone.log_z))
+        assert together.log_z[row].item() == pytest.approx(alone.log_z.item())
 
 
 @BOTH
@@ -189,7 +189,7 @@ def test_the_loss_is_the_mean_negative_log_probability_of_the_gold_paths(tag_set
 
     loss = crf.negative_log_likelihood(emissions, gold, torch.tensor(lengths))
 
-    assert float(loss) == pytest.approx(float(naive))
+    assert loss.item() == pytest.approx(naive.item())
 
 
 @BOTH
@@ -230,7 +230,7 @@ def test_a_higher_temperature_makes_the_best_path_less_sure():
     crf, emissions = random_crf(BIOES), random_emissions(BIOES, 1)
     lengths = torch.tensor([LENGTH])
 
-    sureness = [float(crf.marginals(emissions, lengths, t).tags().amax(-1).mean()) for t in (0.5, 1.0, 2.0, 4.0)]
+    sureness = [crf.marginals(emissions, lengths, t).tags().amax(-1).mean().item() for t in (0.5, 1.0, 2.0, 4.0)]
 
     assert sureness == sorted(sureness, reverse=True)
 

@@ -22,7 +22,7 @@ def toy(number, seed):
     return documents
 
 
-DEV = toy(40, seed=2)
+DEV = toy(60, seed=2)
 
 
 def untrained(tiny_tagger):
@@ -34,7 +34,7 @@ def untrained(tiny_tagger):
 @pytest.fixture(scope="module")
 def trained(tiny_tagger):
     tagger, heard = untrained(tiny_tagger), []
-    fit = Trainer(on_epoch=heard.append).fit(tagger, toy(48, seed=1), DEV)
+    fit = Trainer(on_epoch=heard.append).fit(tagger, toy(64, seed=1), DEV)
     return tagger, fit, heard
 
 
