@@ -6,6 +6,7 @@ Label Studio stores the binding (in the connection's extra params); ours in Redi
 import logging
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from nerloop.errors import BadInput, BadLabelConfig
 from nerloop.label_studio import LabelStudio
@@ -16,6 +17,7 @@ from nerloop.tasks import Project
 
 logger = logging.getLogger(__name__)
 
+TITLE = "nerloop"
 SECRET_HEADER = "X-Nerloop-Secret"  # noqa: S105  # the name of the header, not its value
 EVENTS = (
     "ANNOTATION_CREATED",
@@ -40,8 +42,9 @@ def connect(
         raise BadInput(f"train threshold {train_threshold}: must be at least 1")
     project = label_studio.project(project_id)
     _check_config(project)
-    _save_backend(label_studio, settings, project, {"model": model, "train_threshold": train_threshold})
-    _save_webhook(label_studio, settings, project)
+    _check_backend_url(settings)
+    old_url = _save_backend(label_studio, settings, project, {"model": model, "train_threshold": train_threshold})
+    _save_webhook(label_studio, settings, project, old_url)
     label_studio.update_project(
         project_id,
         sampling="Uncertainty sampling",
@@ -84,9 +87,20 @@ def _check_config(project: Project) -> None:
         raise BadLabelConfig(f"project {project.id} ({project.title}): {error}") from None
 
 
-def _save_backend(label_studio: LabelStudio, settings: Settings, project: Project, params: dict[str, Any]) -> None:
+def _check_backend_url(settings: Settings) -> None:
+    host = urlsplit(settings.backend_url).hostname or ""
+    if "." not in host and host != "localhost" and ":" not in host:
+        raise BadInput(
+            f"NERLOOP_BACKEND_URL={settings.backend_url}: Label Studio takes webhooks only to hosts with a dot; "
+            "use an IP address or a name such as ml-backend.internal"
+        )
+
+
+def _save_backend(label_studio: LabelStudio, settings: Settings, project: Project, params: dict[str, Any]) -> str:
+    """Create or change our connection and return the address it had before."""
     backends = label_studio.ml_backends(project.id)
-    others = [backend["url"] for backend in backends if not _same(backend.get("url"), settings.backend_url)]
+    ours = [b for b in backends if b.get("title") == TITLE or _same(b.get("url"), settings.backend_url)]
+    others = [backend["url"] for backend in backends if backend not in ours]
     if others:
         raise BadInput(
             f"project {project.id} has another ML backend, {others[0]}; Label Studio asks only the first: remove it "
@@ -95,7 +109,7 @@ def _save_backend(label_studio: LabelStudio, settings: Settings, project: Projec
     values: dict[str, Any] = {
         "project": project.id,
         "url": settings.backend_url,
-        "title": "nerloop",
+        "title": TITLE,
         "is_interactive": False,
         "extra_params": params,
         "auth_method": "NONE",
@@ -106,18 +120,20 @@ def _save_backend(label_studio: LabelStudio, settings: Settings, project: Projec
             "basic_auth_user": settings.basic_auth_user,
             "basic_auth_pass": settings.basic_auth_pass,
         }
-    saved = label_studio.save_ml_backend(values, backends[0]["id"] if backends else None)
-    if saved.get("state") not in (None, "CO"):
+    saved = label_studio.save_ml_backend(values, ours[0]["id"] if ours else None)
+    if saved.get("state") not in {None, "CO"}:
         raise BadInput(
             f"Label Studio cannot reach the ML backend at NERLOOP_BACKEND_URL={settings.backend_url} "
             f"(state {saved.get('state')}: {saved.get('error_message')}); run `nerloop doctor`"
         )
+    return str(ours[0]["url"]) if ours else settings.backend_url
 
 
-def _save_webhook(label_studio: LabelStudio, settings: Settings, project: Project) -> None:
+def _save_webhook(label_studio: LabelStudio, settings: Settings, project: Project, old_backend_url: str) -> None:
     """Give the webhook that Label Studio made with the backend our header and events; make one where it is missing."""
-    url = f"{settings.backend_url.rstrip('/')}/webhook"
-    ours = [hook for hook in label_studio.webhooks(project.id) if _same(hook.get("url"), url)]
+    url = webhook_url(settings.backend_url)
+    addresses = (url, webhook_url(old_backend_url))
+    ours = [hook for hook in label_studio.webhooks(project.id) if hook.get("url") in addresses]
     values = {
         "url": url,
         "project": project.id,
@@ -130,6 +146,11 @@ def _save_webhook(label_studio: LabelStudio, settings: Settings, project: Projec
     label_studio.save_webhook(values, ours[0]["id"] if ours else None)
     for duplicate in ours[1:]:
         label_studio.delete_webhook(duplicate["id"])
+
+
+def webhook_url(backend_url: str) -> str:
+    """Return the address that Label Studio sends events to."""
+    return f"{backend_url.rstrip('/')}/webhook"
 
 
 def _same(one: str | None, other: str) -> bool:

@@ -15,7 +15,7 @@ from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.settings import Settings
 from nerloop.tasks import Project
-from sync.connect import EVENTS, SECRET_HEADER, bindings
+from sync.connect import EVENTS, SECRET_HEADER, bindings, webhook_url
 
 TESTED_LABEL_STUDIO = "1.23.2"
 FREE_BYTES = 1_000_000_000
@@ -165,7 +165,7 @@ def _project(loop: Loop, binding: Binding, project: Project) -> Iterator[Check]:
 
 
 def _webhook(label_studio: LabelStudio, settings: Settings, project: Project, again: str) -> Check:
-    url = f"{settings.backend_url.rstrip('/')}/webhook"
+    url = webhook_url(settings.backend_url)
     ours = [hook for hook in label_studio.webhooks(project.id) if hook.get("url") == url]
     name = f"project {project.id}: the webhook has our header and events"
     if not ours:

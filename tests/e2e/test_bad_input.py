@@ -131,3 +131,9 @@ def test_both_kinds_of_token_work(stack: Sandbox) -> None:
     made = label_studio._call("POST", "api/token/")["token"]
 
     assert LabelStudio(Settings.load(stack.environ).label_studio_url, made).user() == label_studio.user()
+
+
+def test_a_backend_address_without_a_dot_is_refused_before_label_studio_drops_its_webhook(stack: Sandbox) -> None:
+    message = refused(stack, "connect", "--project", "1", NERLOOP_BACKEND_URL="http://ml-backend:9090")
+
+    assert "hosts with a dot" in message

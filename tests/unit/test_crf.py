@@ -117,13 +117,7 @@ def test_a_span_is_as_likely_as_all_paths_that_hold_exactly_this_entity(tag_set,
     assert found == pytest.approx(expected)
 
 
-SHORTER = [
-    BIOES,
-    BIO,
-]
-
-
-@pytest.mark.parametrize("tag_set", SHORTER, ids=["BIOES", "BIO"])
+@BOTH
 def test_a_span_is_as_likely_beside_a_longer_text_as_alone(tag_set):
     crf, emissions = random_crf(tag_set), random_emissions(tag_set, 2, length=LENGTH + 2)
     entities = spans_of(tag_set, LENGTH)

@@ -31,13 +31,21 @@ AWKWARD_TEXTS = {
 }
 
 
+def characters_stay_themselves(text):
+    # Two halves of an emoji side by side are one emoji in any JSON, and never come out of one as two characters.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass") == text
+
+
+TEXTS = st.text(st.characters(), max_size=30).filter(characters_stay_themselves)
+
+
 @st.composite
 def documents(draw):
-    text = draw(st.text(st.characters(), max_size=30))
+    text = draw(TEXTS)
     offsets = st.integers(0, len(text))
-    spans = draw(st.lists(st.tuples(offsets, offsets, st.text(st.characters(), min_size=1)), max_size=5))
+    spans = draw(st.lists(st.tuples(offsets, offsets, TEXTS.filter(bool)), max_size=5))
     entities = {Entity(min(a, b), max(a, b), label) for a, b, label in spans if a != b}
-    return Document(draw(st.text(st.characters())), text, tuple(sorted(entities)))
+    return Document(draw(TEXTS), text, tuple(sorted(entities)))
 
 
 @given(documents())

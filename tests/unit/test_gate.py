@@ -30,4 +30,7 @@ def test_a_candidate_that_invents_entities_is_not_promoted_over_one_that_finds_n
     inventing = evaluate(gold, [Document("", "", (Entity(0, 2, "PER"),)) for _ in gold])
     silent = evaluate(gold, [Document("", "", ()) for _ in gold])
 
-    assert not decide(inventing, silent, "medical-v6").promote
+    decision = decide(inventing, silent, "medical-v6")
+
+    assert not decision.promote
+    assert "no entity on 5 gate documents to judge by; kept medical-v6" in decision.reason

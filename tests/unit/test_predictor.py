@@ -119,7 +119,7 @@ def test_a_text_of_ten_thousand_characters_is_labelled_to_its_end(tiny, monkeypa
     text = digits(10_000)
 
     (prediction,) = tiny.predict([text])
-    monkeypatch.setattr(tiny.tagger.encoder, "max_characters", 700)
+    monkeypatch.setattr(tiny.tagger.encoder, "max_characters", 500)
     (in_other_windows,) = tiny.predict([text])
 
     assert prediction.entities == in_other_windows.entities
