@@ -8,8 +8,10 @@ import os
 
 from label_studio_ml.api import init_app
 
-from ml_backend.model import RanerBackend  # not `from model import`: that would load the model a second time
+from ml_backend.model import RanerBackend, services  # not `from model import`: that would load the model twice
+from ml_backend.watcher import Watcher
 
+Watcher(services()).start()
 app = init_app(model_class=RanerBackend, model_dir=os.environ.get("MODEL_DIR"))
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from ml_backend.events import handle_event
 from ml_backend.model import RanerBackend, services
 from ml_backend.watcher import Watcher
 from nerloop.errors import BadInput, NerLoopError, QueueUnreachable
-from nerloop.label_config import parse_label_config
 from nerloop.logs import set_up_logs
 from nerloop.promotions import STARTER_VERSION
 from nerloop.settings import Settings
@@ -102,8 +101,8 @@ async def predict(request: Request) -> dict[str, Any]:
     label_config = body.get("label_config")
     if not isinstance(label_config, str):
         raise BadInput("field 'label_config' is missing or not a string")
-    parse_label_config(label_config)
-    backend = RanerBackend(label_config=label_config)
+    backend = RanerBackend()
+    backend.label_config = label_config
     results = await run_in_threadpool(backend.predict, tasks, project=body.get("project"))
     version = results[0]["model_version"] if results else STARTER_VERSION
     return {"results": results, "model_version": version}
@@ -141,12 +140,14 @@ async def _on_error(request: Request, error: NerLoopError) -> JSONResponse:
 
 async def _body(request: Request) -> dict[str, Any]:
     """Read a JSON object; raises `BadInput` on anything else. Bodies may hold tokens and are never logged."""
-    size = request.headers.get("content-length", "")
-    if size.isdigit() and int(size) > MAX_BODY_BYTES:
-        raise BadInput(f"the request has {size} bytes; send at most {MAX_BODY_BYTES}")
+    content = bytearray()
+    async for chunk in request.stream():  # counted as it comes: a chunked request announces no length
+        content += chunk
+        if len(content) > MAX_BODY_BYTES:
+            raise BadInput(f"the request is larger than {MAX_BODY_BYTES} bytes; send fewer tasks at once")
     try:
-        body = json.loads(await request.body())
-    except ValueError as error:
+        body = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"the request is not valid JSON: {error}") from None
     if not isinstance(body, dict):
         raise BadInput("the request must be a JSON object")
@@ -155,6 +156,6 @@ async def _body(request: Request) -> dict[str, Any]:
 
 def _project_id(body: dict[str, Any]) -> int:
     identifier = str(body.get("project", "")).partition(".")[0]
-    if not identifier.isdigit():
+    if not identifier.isdecimal():
         raise BadInput("field 'project' is missing; Label Studio sends `<id>.<created>`")
     return int(identifier)

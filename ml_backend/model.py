@@ -50,7 +50,7 @@ class RanerBackend(LabelStudioMLBase):  # type: ignore[misc]  # label_studio_ml 
         held = services()
         predictor = held.loop.serving.predictor(held.binding(project_id).model)
         shown = predictor.with_labels(config.shown_as(predictor.tagger.tag_set.labels))
-        texts = [task_text(task.get("data") or {}, config.field) for task in tasks]
+        texts = [task_text(task.get("data"), config.field) for task in tasks]
         for task, text in zip(tasks, texts, strict=True):
             if not text:
                 logger.warning("Task %s: data field %r is missing, empty or no string", task.get("id"), config.field)
@@ -79,5 +79,5 @@ def _project_of(task: Mapping[str, Any], named: Any) -> int:
     project = task.get("project") or str(named or "").partition(".")[0]
     try:
         return int(project)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadInput("field 'project' is missing: neither the tasks nor the request name their project") from None

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from nerloop.errors import QueueUnreachable
+from nerloop.errors import BadInput, QueueUnreachable
 from nerloop.loop import Loop
 from nerloop.project_state import Binding, default_model
 from nerloop.settings import Settings
@@ -22,16 +22,27 @@ class Services:
 
     def remember_binding(self, project_id: int, extra_params: Any) -> Binding:
         """Note the binding that Label Studio names in /setup; touches memory only."""
-        params = extra_params if isinstance(extra_params, dict) else {}
-        self._bindings[project_id] = binding_of(project_id, params, self.settings)
+        self._bindings[project_id] = binding_of(project_id, extra_params, self.settings)
         return self._bindings[project_id]
 
+    def learn_binding(self, binding: Binding) -> None:
+        """Take over a binding as it is stored, which another replica may have been told of."""
+        self._bindings[binding.project_id] = binding
+
     def binding(self, project_id: int) -> Binding:
-        """Return a project's binding: as /setup said it here, else as another replica or `connect` stored it."""
+        """Return a project's binding: as /setup said it here, else as another replica or `connect` stored it.
+
+        Raises `BadInput` for a project that is not connected. While Redis is down, a project this replica has not
+        heard of is assumed to have a model of its own.
+        """
         known = self._bindings.get(project_id)
-        if known is None:
-            try:
-                known = self.loop.state.binding(project_id)
-            except QueueUnreachable as error:
-                logger.warning("Binding of project %s: %s; assuming its default model", project_id, error)
-        return known or Binding(project_id, default_model(project_id), self.settings.train_threshold)
+        if known is not None:
+            return known
+        try:
+            stored = self.loop.state.binding(project_id)
+        except QueueUnreachable as error:
+            logger.warning("Binding of project %s: %s; assuming its default model", project_id, error)
+            return Binding(project_id, default_model(project_id), self.settings.train_threshold)
+        if stored is None:
+            raise BadInput(f"project {project_id} is not connected; run `nerloop connect --project {project_id}`")
+        return stored

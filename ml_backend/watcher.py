@@ -56,11 +56,14 @@ class Watcher:
                 return
 
     def _look(self) -> None:
-        serving, state = self._services.loop.serving, self._services.loop.state
         try:
+            serving, state = self._services.loop.serving, self._services.loop.state
             serving.update_all()
             for binding in state.bindings():
+                self._services.learn_binding(binding)
                 serving.predictor(binding.model)
             state.beat(self._replica, serving.versions(), 3 * self._services.settings.poll_seconds)
         except NerLoopError as error:
             logger.warning("Watching for promotions: %s", error)
+        except Exception:  # a replica that stopped watching would serve old versions for ever
+            logger.exception("Watching for promotions failed; trying again at the next poll")

@@ -97,6 +97,9 @@ class Crf(nn.Module):
         """
         start, pairs, end = (weight.double() / temperature for weight in self.weights())
         scaled = emissions.double() / temperature
+        rows = torch.arange(len(lengths), device=lengths.device)
+        scaled[:, 0] = scaled[:, 0].masked_fill(~self.allowed_start, -torch.inf)
+        scaled[rows, lengths - 1] = scaled[rows, lengths - 1].masked_fill(~self.allowed_end, -torch.inf)
         highest = scaled.amax(-1, keepdim=True)
         # The floor keeps a legal path above zero, however sure the encoder is of an illegal tag.
         emit = (scaled - highest).clamp_min(FLOOR).exp()

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ class Prediction:
 
     Each entity's `score` is the exact probability of its span and label under the CRF at the checkpoint's
     temperature. `confidence` in [0, 1] is that of the whole text: exp(Σ log p / √length) over the probability of
-    each character's label, so that long texts do not come first just for being long.
+    each character's label. √length lies between the sum, by which long texts always come first, and the mean, which
+    forgets how much there is to correct.
     """
 
     entities: tuple[Entity, ...]
@@ -169,9 +170,3 @@ def normalised(text: str) -> str:
     Only for comparing and hashing. Offsets always refer to the text as it is.
     """
     return "".join(unicodedata.normalize("NFKC", text).lower().split())
-
-
-def iter_batches(items: Sequence[Document], size: int) -> Iterator[Sequence[Document]]:
-    """Yield slices of at most `size` documents, in order."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -10,8 +10,7 @@ NerLoopError
 │   └── ProjectNotFound
 ├── RegistryError           the model registry is unreachable or inconsistent
 │   └── CheckpointCorrupt   files are missing or their sha256 differs
-├── QueueUnreachable        Redis does not answer
-└── NotEnoughLabels         training cannot start yet; carries what is missing
+└── QueueUnreachable        Redis does not answer
 """
 
 
@@ -57,7 +56,3 @@ class CheckpointCorrupt(RegistryError):
 
 class QueueUnreachable(NerLoopError):
     """Redis does not answer at its address."""
-
-
-class NotEnoughLabels(NerLoopError):
-    """There are too few labelled documents to train and judge a model."""

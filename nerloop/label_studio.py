@@ -260,7 +260,10 @@ _UNAUTHORIZED = (
 def _content(answer: httpx.Response, what: str) -> Any:
     status = answer.status_code
     if status < 300:
-        return answer.json() if answer.content else None
+        try:
+            return answer.json() if answer.content else None
+        except ValueError:
+            raise LabelStudioError(f"{what}: the answer is not JSON; is LABEL_STUDIO_URL Label Studio's?") from None
     if status == 401:
         raise LabelStudioUnauthorized(_UNAUTHORIZED)
     if "reserved network address" in _detail(answer):

@@ -5,10 +5,10 @@ version numbers are the total order that an alias cannot give. The alias `produc
 MLflow; the log alone decides. One experiment per model, one run per fine-tune.
 """
 
+import errno
 import json
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from nerloop import checkpoint
 from nerloop.documents import Manifest
 from nerloop.errors import CheckpointCorrupt, RegistryError
 from nerloop.gate import Decision
@@ -91,10 +90,13 @@ class Registry:
     """Versions and promotions behind one MLflow address (`sqlite:///…` or `http://…`)."""
 
     def __init__(self, uri: str, artifacts: Path | None = None) -> None:
-        """`artifacts` is the folder for files where the address is a database; a server has its own store."""
-        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        self._uri = uri
+        """`artifacts` is the folder for files where the address is a database; a server has its own store.
+
+        Raises `RegistryError` on an address that MLflow does not know.
+        """
         self._artifacts = artifacts
+        with self._errors("opening the registry"):
+            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def check(self) -> None:
         """Raise `RegistryError` unless the registry answers (a new database is set up on the way)."""
@@ -110,20 +112,19 @@ class Registry:
         """
         outcome = ("passed" if decision.promote else "rejected", decision.reason)
         with self._errors(f"registering a version of {model}"):
-            run_id = self._decided_run(model, snapshot, manifest, outcome, candidate)
+            run_id = self._run(model, snapshot, manifest, candidate)
             run = self._client.get_run(run_id)
             self._ensure_model(model)
             made = self._client.create_model_version(
                 model, f"{run.info.artifact_uri}/checkpoint", run_id, tags=_version_tags(candidate, outcome)
             )
-            for name, value in candidate.metrics.items():
-                self._client.set_model_version_tag(model, made.version, f"metric.{name}", str(value))
+            self._decide(run_id, outcome)
         return self.version(model, int(made.version))
 
     def record_no_data(self, model: str, snapshot: Path, manifest: Manifest, reason: str) -> None:
         """Store that a run ended without a candidate, so that the same labels do not start it again."""
         with self._errors(f"recording a run of {model}"):
-            self._decided_run(model, snapshot, manifest, ("no_data", reason), None)
+            self._decide(self._run(model, snapshot, manifest, None), ("no_data", reason))
 
     def version(self, model: str, number: int) -> ModelVersion:
         """Return one version; raises `RegistryError` where there is none."""
@@ -135,12 +136,6 @@ class Registry:
         with self._errors(f"listing the versions of {model}"):
             found = self._client.search_model_versions(f"name='{model}'")
         return sorted((_model_version(item) for item in found), key=lambda version: -version.number)
-
-    def models(self) -> list[str]:
-        """Return the names of all trained models."""
-        with self._errors("listing the models"):
-            names = [model.name for model in self._client.search_registered_models()]
-        return sorted(name for name in names if not name.endswith(PROMOTIONS_SUFFIX))
 
     def production(self, model: str) -> Production:
         """Return what the promotion log says is in production."""
@@ -174,19 +169,21 @@ class Registry:
 
         Raises `CheckpointCorrupt` or `RegistryError`; the cache then holds nothing of it.
         """
+        from nerloop import checkpoint  # needs torch, which who only reads the registry need not load
+
         folder = cache / str(version)
         if folder.is_dir():
             return folder
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{version}.", dir=cache) as temporary:
-            with self._errors(f"downloading {version}"):
+        with self._errors(f"downloading {version} to {cache}"):
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{version}.", dir=cache) as temporary:
                 fetched = Path(self._client.download_artifacts(version.run_id, "checkpoint", temporary))
-            checkpoint.verify(fetched)
-            try:
-                fetched.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # another process of this machine may have been faster
-                    raise
+                checkpoint.verify(fetched)
+                try:
+                    fetched.rename(folder)
+                except OSError:
+                    if not folder.is_dir():  # another process of this machine may have been faster
+                        raise
         return folder
 
     def last_manifest(self, model: str) -> Manifest:
@@ -208,10 +205,7 @@ class Registry:
                 manifest: Manifest = json.loads(Path(path).read_text(encoding="utf-8"))
                 return manifest
 
-    def _decided_run(
-        self, model: str, snapshot: Path, manifest: Manifest, outcome: tuple[str, str], candidate: Candidate | None
-    ) -> str:
-        decision, reason = outcome
+    def _run(self, model: str, snapshot: Path, manifest: Manifest, candidate: Candidate | None) -> str:
         run = self._client.create_run(
             self._experiment(model), run_name=f"{model} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
         )
@@ -231,10 +225,13 @@ class Registry:
                 + [Metric(k, v, now, step) for k, curve in curves.items() for step, v in enumerate(curve, start=1)],
                 params=[Param("labels", ",".join(candidate.labels)), Param("parent", candidate.parent)],
             )
-        # The decision is written last: a run without one was interrupted and counts for nothing.
-        self._client.log_batch(run_id, tags=[RunTag("nerloop.reason", reason), RunTag("nerloop.decision", decision)])
-        self._client.set_terminated(run_id)
         return run_id
+
+    def _decide(self, run_id: str, outcome: tuple[str, str]) -> None:
+        """Close a run. The decision is written last: a run without one counts for nothing, its labels are new."""
+        decision, reason = outcome
+        self._client.set_terminated(run_id)
+        self._client.log_batch(run_id, tags=[RunTag("nerloop.reason", reason), RunTag("nerloop.decision", decision)])
 
     def _promotion_log(self, model: str) -> Iterator[Promotion]:
         with self._errors(f"reading the promotions of {model}"):
@@ -270,14 +267,14 @@ class Registry:
 
     @contextmanager
     def _errors(self, doing: str) -> Iterator[None]:
-        """Turn what MLflow raises into `RegistryError` with the address and the fix."""
+        """Turn what MLflow raises into `RegistryError` with the fix; the address may hold a password."""
         try:
             yield
         except (MlflowException, OSError) as error:
-            if isinstance(error, OSError) and shutil.disk_usage(self._artifacts or Path.cwd()).free < 50_000_000:
+            if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise RegistryError(f"{doing}: the disk is full; free space and run it again") from error
             raise RegistryError(
-                f"{doing}: {error}; is the registry at {self._uri} running and reachable (NERLOOP_REGISTRY_URL)?"
+                f"{doing}: {error}; is the registry in NERLOOP_REGISTRY_URL running and reachable?"
             ) from error
 
 
@@ -297,6 +294,7 @@ def _version_tags(candidate: Candidate, outcome: tuple[str, str]) -> dict[str, s
         "replaces": str(candidate.replaces),
         "decision": outcome[0],
         "reason": outcome[1],
+        **{f"metric.{name}": str(value) for name, value in candidate.metrics.items()},
     }
 
 

@@ -5,12 +5,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
 from nerloop.errors import SettingsError
 
 SETTINGS_FILE = "settings.env"
+MINIMUM = {
+    "NERLOOP_TRAIN_THRESHOLD": 1,
+    "NERLOOP_GRACE_SECONDS": 0,
+    "NERLOOP_POLL_SECONDS": 1,
+    "NERLOOP_RECONCILE_SECONDS": 1,
+    "NERLOOP_COOL_DOWN_SECONDS": 1,
+    "NERLOOP_TRAIN_TIMEOUT_SECONDS": 60,
+    "NERLOOP_BACKEND_PORT": 1,
+    "NERLOOP_LABEL_STUDIO_PORT": 1,
+    "NERLOOP_REDIS_PORT": 1,
+}
+SCHEMES = {
+    "LABEL_STUDIO_URL": ("http", "https"),
+    "NERLOOP_BACKEND_URL": ("http", "https"),
+    "NERLOOP_REDIS_URL": ("redis", "rediss", "unix"),
+    "NERLOOP_REGISTRY_URL": ("http", "https", "sqlite", "postgresql", "postgresql+psycopg2"),
+}
+LOCAL = ("sqlite", "unix")
 
 
 def _setting(name: str, default: Any, help: str, *, secret: bool = False) -> Any:
@@ -38,6 +57,7 @@ class Settings:
         "NERLOOP_REGISTRY_URL",
         "",
         "Address of MLflow (`http://…`), or a database (`sqlite:///…`); empty: in the home folder.",
+        secret=True,
     )
     model_dir: Path | None = _setting("MODEL_DIR", None, "Cache of downloaded checkpoints; empty: in the home folder.")
     backend_url: str = _setting(
@@ -89,10 +109,12 @@ class Settings:
         environ = os.environ if environ is None else environ
         home = Path(environ.get("NERLOOP_HOME") or cls.home)
         try:
-            stored = {name: value for name, value in dotenv_values(home / SETTINGS_FILE).items() if value}
+            file = dotenv_values(home / SETTINGS_FILE, interpolate=False)  # a password may hold a $
         except UnicodeDecodeError:
             raise SettingsError(f"{home / SETTINGS_FILE} is not UTF-8; convert it") from None
-        given = stored | {name: value for name, value in environ.items() if value}
+        given = {name: value for name, value in file.items() if value} | {
+            name: value for name, value in environ.items() if value
+        }
         values = {
             entry.name: _parse(entry.metadata["name"], given[entry.metadata["name"]], entry.default)
             for entry in fields(cls)
@@ -122,10 +144,26 @@ class Settings:
             raise SettingsError(
                 "NERLOOP_DEV_SHARE and NERLOOP_GATE_SHARE: give shares whose sum is below 1, gate above 0"
             )
-        if self.train_threshold < 1:
-            raise SettingsError("NERLOOP_TRAIN_THRESHOLD: must be at least 1")
+        if not self.label_studio_api_key.isascii():
+            raise SettingsError("LABEL_STUDIO_API_KEY: holds characters that no token has; copy it again")
+        for entry in fields(self):
+            name, value = entry.metadata["name"], getattr(self, entry.name)
+            if name in MINIMUM and value < MINIMUM[name]:
+                raise SettingsError(f"{name}={value}: must be at least {MINIMUM[name]}")
+            if name in SCHEMES and value and not _is_address(value, SCHEMES[name]):
+                # The value is not shown: an address may hold a password.
+                raise SettingsError(f"{name}: must be an address that begins with {' or '.join(SCHEMES[name])}://")
         if bool(self.basic_auth_user) != bool(self.basic_auth_pass):
             raise SettingsError("BASIC_AUTH_USER and BASIC_AUTH_PASS: set both or neither")
+
+
+def _is_address(text: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in schemes and (parts.scheme in LOCAL or bool(parts.hostname)) and port != 0
 
 
 def _parse(name: str, text: str, default: Any) -> Any:

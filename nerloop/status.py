@@ -1,8 +1,10 @@
-"""Where each project's loop stands. Owns gathering it; the command line and the web app show it."""
+"""Where each project's loop stands. Owns gathering it; the command line shows it."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
+from nerloop.errors import ProjectNotFound
 from nerloop.jobs import fine_tune_id, refresh_id
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
@@ -31,8 +33,15 @@ class ProjectStatus:
 
 
 def project_statuses(loop: Loop) -> list[ProjectStatus]:
-    """Return the status of every bound project; raises what Label Studio, Redis or the registry raise."""
-    return [_status(loop, binding) for binding in loop.state.bindings()]
+    """Return the status of every bound project; raises what Label Studio, Redis or the registry raise.
+
+    A project that was deleted is left out; reconcile forgets its binding.
+    """
+    statuses = []
+    for binding in loop.state.bindings():
+        with contextlib.suppress(ProjectNotFound):
+            statuses.append(_status(loop, binding))
+    return statuses
 
 
 def _status(loop: Loop, binding: Binding) -> ProjectStatus:

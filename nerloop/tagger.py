@@ -1,6 +1,6 @@
 """The model: encoder → linear → CRF. Owns how its three parts fit; training and prediction are files of their own."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -32,31 +32,34 @@ class Tagger(nn.Module):
         return self.crf.negative_log_likelihood(self.emissions(ids, lengths), tags, lengths)
 
 
-def adapt(base: Tagger, labels: Iterable[str]) -> Tagger:
+def adapt(base: Tagger, labels: Iterable[str], shown_as: Mapping[str, str] | None = None) -> Tagger:
     """Return a tagger for `labels` on the encoder of `base`, with the rows of labels that `base` knows kept.
 
     E- and S- rows a BIO base lacks are taken from its I- and B- rows; the O row is the mean of all rows that mean
-    "no entity". Rows of unknown labels start small and random. The encoder is shared, not copied.
+    "no entity". Rows of unknown labels start small and random, always the same. The encoder is shared, not copied.
+    `shown_as` maps labels of the base to the names they have among `labels`.
     """
     tag_set = TagSet.bioes(labels)
     tagger = Tagger(base.encoder, tag_set)
-    nn.init.normal_(tagger.linear.weight, std=0.02)
+    nn.init.normal_(tagger.linear.weight, std=0.02, generator=torch.Generator().manual_seed(0))
     nn.init.zeros_(tagger.linear.bias)
+    known_as = {shown: label for label, shown in (shown_as or {}).items()}
     with torch.no_grad():
         outside = [i for i, tag in enumerate(base.tag_set.tags) if tag.partition("-")[2] not in base.tag_set.labels]
         for row, tag in enumerate(tag_set.tags):
-            sources = outside if tag == "O" else _rows_for(base.tag_set, tag)
+            sources = outside if tag == "O" else _rows_for(base.tag_set, tag, known_as)
             if sources:
                 tagger.linear.weight[row] = base.linear.weight[sources].mean(0)
                 tagger.linear.bias[row] = base.linear.bias[sources].mean(0)
     return tagger
 
 
-def _rows_for(known: TagSet, tag: str) -> list[int]:
-    kind, _, label = tag.partition("-")
+def _rows_for(known: TagSet, tag: str, known_as: Mapping[str, str]) -> list[int]:
+    kind, _, name = tag.partition("-")
+    label = known_as.get(name, name)
     if label not in known.labels:
         return []
     stand_in = {"E": "I", "S": "B"}.get(kind, kind)
-    row = known.id_of(tag)
+    row = known.id_of(f"{kind}-{label}")
     row = known.id_of(f"{stand_in}-{label}") if row is None else row
     return [] if row is None else [row]

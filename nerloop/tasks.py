@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 
-PROJECT_FIELDS = ("id", "title", "label_config", "model_version", "task_number", "sampling")
+PROJECT_FIELDS = ("id", "title", "label_config", "model_version", "task_number")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,6 @@ class Project:
     label_config_xml: str
     model_version: str
     tasks: int
-    sampling: str
 
     @cached_property
     def label_config(self) -> LabelConfig:
@@ -70,9 +69,9 @@ class Task:
     has_drafts: bool = False
 
 
-def task_text(data: Mapping[str, Any], field: str) -> str | None:
+def task_text(data: object, field: str) -> str | None:
     """Return the text of a task's data, or None where the field is missing or holds no string."""
-    text = data.get(field)
+    text = data.get(field) if isinstance(data, Mapping) else None
     return text if isinstance(text, str) else None
 
 
@@ -84,7 +83,6 @@ def read_project(row: Json) -> Project:
         label_config_xml=row["label_config"],
         model_version=row.get("model_version") or "",
         tasks=row.get("task_number") or 0,
-        sampling=row.get("sampling") or "",
     )
 
 

@@ -77,7 +77,7 @@ class Trainer:
             loss = _train_epoch(tagger, examples, optimizer, schedule)
             dev_f1 = _micro_f1(tagger, dev) if judged else None
             epochs.append(Epoch(number, total, loss, dev_f1))
-            if dev_f1 is not None and (best is None or dev_f1 > best[0]):
+            if dev_f1 is not None and (best is None or dev_f1 >= best[0]):
                 best = dev_f1, number, copy.deepcopy(tagger.state_dict())
             if self._on_epoch is not None:
                 self._on_epoch(epochs[-1])
@@ -172,14 +172,18 @@ def _fit_temperature(tagger: Tagger, dev: Sequence[Document]) -> float:
     """Return the temperature that makes the dev set's gold tags likeliest (Guo et al. 2017, on the CRF's weights)."""
     tagger.eval()
     examples, _ = _examples(tagger, dev)
-    ids, lengths = pad([ids for ids, _ in examples])
-    tags, _ = pad([tags for _, tags in examples])
-    emissions = tagger.emissions(ids, lengths)
+    batches = []
+    for start in range(0, len(examples), BATCH_SIZE):
+        ids, lengths = pad([ids for ids, _ in examples[start : start + BATCH_SIZE]])
+        tags, _ = pad([tags for _, tags in examples[start : start + BATCH_SIZE]])
+        batches.append((tagger.emissions(ids, lengths), tags, lengths))
 
     def loss(temperature: float) -> float:
-        marginals = tagger.crf.marginals(emissions, lengths, temperature).tags()
-        gold = marginals.gather(2, tags[..., None]).squeeze(2).clamp_min(1e-12).log()
-        real = torch.arange(gold.size(1))[None] < lengths[:, None]
-        return -float((gold * real).sum())
+        total = 0.0
+        for emissions, tags, lengths in batches:
+            marginals = tagger.crf.marginals(emissions, lengths, temperature).tags()
+            gold = marginals.gather(2, tags[..., None]).squeeze(2).clamp_min(1e-12).log()
+            total -= float((gold * (torch.arange(gold.size(1))[None] < lengths[:, None])).sum())
+        return total
 
     return min((0.5 + 0.1 * step for step in range(36)), key=loss)

@@ -25,26 +25,33 @@ EVENTS = (
     "ANNOTATION_UPDATED",
     "ANNOTATIONS_DELETED",
     "TASKS_CREATED",
-    "TASKS_DELETED",
 )
 
 
 def connect(
-    label_studio: LabelStudio, settings: Settings, project_id: int, model: str, train_threshold: int
+    label_studio: LabelStudio,
+    settings: Settings,
+    project_id: int,
+    model: str | None = None,
+    train_threshold: int | None = None,
 ) -> Binding:
-    """Connect a project and return its binding.
+    """Connect a project and return its binding; what is None stays as Label Studio stores it, else has its default.
 
     Raises `BadInput` on a bad model name, threshold or label config, or where another ML backend is connected: Label
     Studio only ever asks a project's first.
     """
-    check_model_name(model)
-    if train_threshold < 1:
+    _check_backend_url(settings)
+    if model is not None:
+        check_model_name(model)
+    if train_threshold is not None and train_threshold < 1:
         raise BadInput(f"train threshold {train_threshold}: must be at least 1")
     project = label_studio.project(project_id)
     _check_config(project)
-    _check_backend_url(settings)
-    old_url = _save_backend(label_studio, settings, project, {"model": model, "train_threshold": train_threshold})
-    _save_webhook(label_studio, settings, project, old_url)
+    old = _our_backend(label_studio, settings, project)
+    stored = binding_of(project_id, old.get("extra_params"), settings)
+    binding = Binding(project_id, model or stored.model, train_threshold or stored.train_threshold)
+    _save_backend(label_studio, settings, binding, old.get("id"))
+    _save_webhook(label_studio, settings, project, old.get("url") or settings.backend_url)
     label_studio.update_project(
         project_id,
         sampling="Uncertainty sampling",
@@ -53,10 +60,8 @@ def connect(
         # Connecting sets this to the backend's title, which makes Label Studio serve tasks at random.
         model_version=project.model_version,
     )
-    logger.info(
-        "Connected project %s (%s) to model %s, threshold %s", project_id, project.title, model, train_threshold
-    )
-    return Binding(project_id, model, train_threshold)
+    logger.info("Connected project %s (%s): %s", project_id, project.title, binding)
+    return binding
 
 
 def bindings(label_studio: LabelStudio, settings: Settings) -> Iterator[Binding]:
@@ -64,12 +69,12 @@ def bindings(label_studio: LabelStudio, settings: Settings) -> Iterator[Binding]
     for project in label_studio.projects():
         for backend in label_studio.ml_backends(project.id):
             if _same(backend.get("url"), settings.backend_url):
-                params = backend.get("extra_params")
-                yield binding_of(project.id, params if isinstance(params, dict) else {}, settings)
+                yield binding_of(project.id, backend.get("extra_params"), settings)
 
 
-def binding_of(project_id: int, params: dict[str, Any], settings: Settings) -> Binding:
+def binding_of(project_id: int, extra_params: object, settings: Settings) -> Binding:
     """Read the binding in a connection's extra params; what is missing or malformed has its default."""
+    params = extra_params if isinstance(extra_params, dict) else {}
     model, given = params.get("model"), params.get("train_threshold")
     try:
         name = check_model_name(model) if isinstance(model, str) else default_model(project_id)
@@ -96,8 +101,8 @@ def _check_backend_url(settings: Settings) -> None:
         )
 
 
-def _save_backend(label_studio: LabelStudio, settings: Settings, project: Project, params: dict[str, Any]) -> str:
-    """Create or change our connection and return the address it had before."""
+def _our_backend(label_studio: LabelStudio, settings: Settings, project: Project) -> dict[str, Any]:
+    """Return our connection, known by its title also after an address has changed; empty where there is none yet."""
     backends = label_studio.ml_backends(project.id)
     ours = [b for b in backends if b.get("title") == TITLE or _same(b.get("url"), settings.backend_url)]
     others = [backend["url"] for backend in backends if backend not in ours]
@@ -106,12 +111,16 @@ def _save_backend(label_studio: LabelStudio, settings: Settings, project: Projec
             f"project {project.id} has another ML backend, {others[0]}; Label Studio asks only the first: remove it "
             "under Settings, Model, and connect again"
         )
+    return ours[0] if ours else {}
+
+
+def _save_backend(label_studio: LabelStudio, settings: Settings, binding: Binding, backend_id: int | None) -> None:
     values: dict[str, Any] = {
-        "project": project.id,
+        "project": binding.project_id,
         "url": settings.backend_url,
         "title": TITLE,
         "is_interactive": False,
-        "extra_params": params,
+        "extra_params": {"model": binding.model, "train_threshold": binding.train_threshold},
         "auth_method": "NONE",
     }
     if settings.basic_auth_user:
@@ -120,13 +129,12 @@ def _save_backend(label_studio: LabelStudio, settings: Settings, project: Projec
             "basic_auth_user": settings.basic_auth_user,
             "basic_auth_pass": settings.basic_auth_pass,
         }
-    saved = label_studio.save_ml_backend(values, ours[0]["id"] if ours else None)
+    saved = label_studio.save_ml_backend(values, backend_id)
     if saved.get("state") not in {None, "CO"}:
         raise BadInput(
             f"Label Studio cannot reach the ML backend at NERLOOP_BACKEND_URL={settings.backend_url} "
             f"(state {saved.get('state')}: {saved.get('error_message')}); run `nerloop doctor`"
         )
-    return str(ours[0]["url"]) if ours else settings.backend_url
 
 
 def _save_webhook(label_studio: LabelStudio, settings: Settings, project: Project, old_backend_url: str) -> None:

@@ -9,15 +9,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from nerloop.acquisition import serving_scores
 from nerloop.errors import LabelStudioError, LabelStudioUnreachable
 from nerloop.label_studio import LabelStudio
 from nerloop.loop import Loop
-from nerloop.predictor import Predictor
 from nerloop.project_state import Binding
 from nerloop.registry import Production
 from nerloop.tasks import Project, Task, TaskPrediction
+
+if TYPE_CHECKING:
+    from nerloop.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +60,7 @@ def grace_is_over(loop: Loop, production: Production) -> bool:
 
 
 def _post_predictions(
-    loop: Loop, project: Project, predictor: Predictor, on_progress: Callable[[int, int], None]
+    loop: Loop, project: Project, predictor: "Predictor", on_progress: Callable[[int, int], None]
 ) -> None:
     label_studio, version = loop.label_studio, predictor.model_version
     total = label_studio.count_tasks(project.id, annotated=False, lacking_version=version)
@@ -85,7 +88,7 @@ def _post_predictions(
     logger.info("Project %s: %s tasks have predictions of %s", project.id, done, version)
 
 
-def _post(loop: Loop, project: Project, predictor: Predictor, tasks: Sequence[Task]) -> int:
+def _post(loop: Loop, project: Project, predictor: "Predictor", tasks: Sequence[Task]) -> int:
     """Predict and store one slice; tasks without a usable text get an empty prediction, so that none is left over."""
     if not tasks:
         return 0
@@ -106,19 +109,22 @@ def _post(loop: Loop, project: Project, predictor: Predictor, tasks: Sequence[Ta
 
 
 def _delete_old(label_studio: LabelStudio, project: Project, version: str) -> int:
-    """Delete all but the newest prediction of the version from tasks without annotation, skip or draft."""
     deleted = 0
+    for prediction in old_predictions(label_studio, project, version):
+        label_studio.delete_prediction(prediction.id)
+        deleted += 1
+    return deleted
+
+
+def old_predictions(label_studio: LabelStudio, project: Project, version: str) -> Iterator[TaskPrediction]:
+    """Yield all but the newest prediction of the version, of tasks without annotation, skip or draft."""
     for task in label_studio.tasks(project, annotated=False, min_predictions=2):
         if task.annotations or task.has_drafts:
             continue
         kept = max((p for p in task.predictions if p.model_version == version), key=_id, default=None)
         if kept is None:
             continue
-        for prediction in task.predictions:
-            if prediction != kept:
-                label_studio.delete_prediction(prediction.id)
-                deleted += 1
-    return deleted
+        yield from (prediction for prediction in task.predictions if prediction != kept)
 
 
 def _id(prediction: TaskPrediction) -> int:

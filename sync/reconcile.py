@@ -11,7 +11,7 @@ from nerloop.project_state import Binding
 from nerloop.registry import Production
 from nerloop.tasks import Project
 from sync.connect import bindings
-from sync.predictions import grace_is_over
+from sync.predictions import grace_is_over, old_predictions
 from sync.pull import new_labels
 from sync.push import push
 
@@ -58,4 +58,4 @@ def _is_stale(loop: Loop, project: Project, production: Production) -> bool:
         return True
     if count(project.id, annotated=False, lacking_version=version):
         return True
-    return grace_is_over(loop, production) and bool(count(project.id, annotated=False, min_predictions=2))
+    return grace_is_over(loop, production) and any(old_predictions(loop.label_studio, project, version))

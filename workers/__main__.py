@@ -3,13 +3,14 @@
 import argparse
 import sys
 
-from rq import Queue, SimpleWorker, SpawnWorker
+from rq import Queue, SpawnWorker
 
 from nerloop.errors import NerLoopError
 from nerloop.jobs import PREDICT_QUEUE, TRAIN_QUEUE, connect_redis, redis_errors
 from nerloop.logs import set_up_logs
 from nerloop.settings import Settings
 from workers.schedule import run_schedule
+from workers.warm_worker import WarmWorker
 
 MAINTENANCE_SECONDS = 60  # how often jobs whose worker was killed are looked for, so that their names are free again
 
@@ -24,17 +25,22 @@ def main() -> int:
     set_up_logs()
     try:
         settings = Settings.load()
+        if what == ["schedule"]:
+            run_schedule(settings)
+            return 0
         redis = connect_redis(settings)
         with redis_errors(settings):
             redis.ping()
-        if what == ["schedule"]:
-            run_schedule(redis, settings)
-        else:
-            # A fine-tune gets a process of its own (spawned: torch's threads do not survive a fork), so that it can be
-            # stopped and gives back its memory. Short jobs share one that stays warm: imports cost them seven seconds.
-            worker = SpawnWorker if TRAIN_QUEUE in what else SimpleWorker
-            queues = [Queue(name, connection=redis) for name in what]
-            worker(queues, connection=redis, maintenance_interval=MAINTENANCE_SECONDS).work(logging_level="WARNING")
+        # A fine-tune gets a process of its own (spawned: torch's threads do not survive a fork), so that it can be
+        # stopped and gives back its memory. Short jobs share one that stays warm: imports cost them seven seconds.
+        worker = SpawnWorker if TRAIN_QUEUE in what else WarmWorker
+        queues = [Queue(name, connection=redis) for name in what]
+        worker(
+            queues,
+            connection=redis,
+            maintenance_interval=MAINTENANCE_SECONDS,
+            worker_ttl=MAINTENANCE_SECONDS + 15,  # rq waits this less 15 s for a job before it looks after the others
+        ).work(logging_level="WARNING")
     except NerLoopError as error:
         print(f"nerloop: {error}", file=sys.stderr)
         return 1

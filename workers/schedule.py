@@ -1,23 +1,26 @@
-"""What runs by the clock: reconcile. Owns the timetable; the work itself is a job."""
+"""What runs by the clock: reconcile. In this process and not on a queue, where a long refresh would hold it up."""
 
-from redis import Redis
-from rq.cron import CronScheduler
+import logging
+import signal
+import threading
 
-from nerloop.jobs import PREDICT_QUEUE
+from nerloop.errors import NerLoopError
+from nerloop.loop import Loop
 from nerloop.settings import Settings
-from workers import tasks
+from sync.reconcile import reconcile
+
+logger = logging.getLogger(__name__)
 
 
-def run_schedule(redis: Redis, settings: Settings) -> None:
-    """Queue a reconcile now and then at every interval, until told to stop."""
-    scheduler = CronScheduler(connection=redis, logging_level="WARNING")
-    scheduler.register(
-        tasks.reconcile,
-        PREDICT_QUEUE,
-        interval=settings.reconcile_seconds,
-        job_timeout=3600,
-        ttl=settings.reconcile_seconds,  # one that found no worker in time makes place for the next
-        result_ttl=0,
-        failure_ttl=settings.reconcile_seconds,
-    )
-    scheduler.start()
+def run_schedule(settings: Settings) -> None:
+    """Reconcile now and at every interval until told to stop; while a server is down, leave it to the next time."""
+    loop = Loop(settings)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    while not stopping.is_set():
+        try:
+            reconcile(loop)
+        except NerLoopError as error:
+            logger.warning("Reconcile is put off: %s", error)
+        stopping.wait(settings.reconcile_seconds)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from rq import get_current_job
 
-from nerloop.errors import NerLoopError
 from nerloop.logs import set_up_logs
 from nerloop.settings import Settings
 
@@ -36,16 +35,6 @@ def refresh_predictions(project_id: int) -> None:
         logger.warning("Project %s is bound to no model; nothing to refresh", project_id)
         return
     predictions.refresh_predictions(loop, binding, lambda done, total: _say({"done": done, "total": total}))
-
-
-def reconcile() -> None:
-    """Compare what should be with what is; while a server is down, say so and leave it to the next time."""
-    from sync.reconcile import reconcile as compare
-
-    try:
-        compare(_loop())
-    except NerLoopError as error:
-        logger.warning("Reconcile is put off: %s", error)
 
 
 @cache

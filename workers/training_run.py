@@ -1,6 +1,7 @@
 """One fine-tune, from the labels in Label Studio to a decision in the registry. Owns the order of the steps."""
 
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from nerloop.predictor import Predictor
 from nerloop.project_state import Binding
 from nerloop.registry import Candidate, ModelVersion, Production
 from nerloop.split import Split, split
-from nerloop.tagger import adapt
+from nerloop.tagger import Tagger, adapt
 from nerloop.tasks import Project
 from nerloop.trainer import Epoch, Fit, Trainer
 from sync.pull import Snapshot, new_labels, snapshot
@@ -54,12 +55,14 @@ class TrainingRun:
         self._on_progress({"step": "reading labels"})
         production = self._loop.registry.production(model)
         bound = [binding for binding in self._loop.state.bindings() if binding.model == model]
+        if not bound:
+            return Outcome("not_due", f"no project is connected to model {model}")
         projects = [self._loop.label_studio.project(binding.project_id) for binding in bound]
         labelled = snapshot(self._loop.label_studio, projects)
         if not forced and not self._is_due(model, labelled.manifest, bound):
             return Outcome("not_due", "fewer new labels than the threshold")
         sides = split(labelled.documents, self._loop.settings.dev_share, self._loop.settings.gate_share)
-        with tempfile.TemporaryDirectory(prefix="fine-tune-", dir=self._work_folder()) as folder:
+        with tempfile.TemporaryDirectory(prefix=f"fine-tune-{model}-", dir=self._work_folder(model)) as folder:
             dataset = Path(folder) / "dataset.jsonl"
             write_jsonl(dataset, labelled.documents)
             missing = _missing(sides)
@@ -89,7 +92,8 @@ class TrainingRun:
         sides: Split,
         dataset: Path,
     ) -> Outcome:
-        tagger = adapt(load_base(self._loop.settings.base_model), labelled.labels)
+        base = load_base(self._loop.settings.base_model)
+        tagger = adapt(base, labelled.labels, _shown_as(projects, base))
         started = time.monotonic()
         fit = Trainer(on_epoch=lambda epoch: self._say_epoch(epoch, started)).fit(tagger, sides.train, sides.dev)
         self._on_progress({"step": "evaluating"})
@@ -97,12 +101,7 @@ class TrainingRun:
         gate = sides.gate if fit.used_dev else (*sides.gate, *sides.dev)
         candidate_scores = _score(Predictor(tagger, "candidate"), gate)
         serving = self._loop.serving.update(model)
-        shown = {
-            k: v
-            for project in projects
-            for k, v in project.label_config.shown_as(serving.tagger.tag_set.labels).items()
-        }
-        current_scores = _score(serving.with_labels(shown), gate)
+        current_scores = _score(serving.with_labels(_shown_as(projects, serving.tagger)), gate)
         decision = decide(candidate_scores, current_scores, serving.model_version)
 
         metrics = _metrics(candidate_scores, current_scores, sides, fit, time.monotonic() - started)
@@ -140,9 +139,12 @@ class TrainingRun:
             }
         )
 
-    def _work_folder(self) -> Path:
+    def _work_folder(self, model: str) -> Path:
+        """Return where runs work, without what killed runs of this model have left there."""
         folder = self._loop.settings.home / "work"
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(f"fine-tune-{model}-*"):
+            shutil.rmtree(left, ignore_errors=True)
         return folder
 
 
@@ -151,8 +153,14 @@ def _missing(sides: Split) -> str:
     if not any(document.entities for document in sides.train):
         return "no labelled entity on the training side yet; label more tasks"
     if not any(document.entities for document in (*sides.gate, *sides.dev)):
-        return "no labelled entity on a held-out text yet (a fifth of all texts are); label more tasks"
+        return "no labelled entity on a held-out text yet; label more tasks"
     return ""
+
+
+def _shown_as(projects: list[Project], tagger: Tagger) -> dict[str, str]:
+    """Map a tagger's labels to the names they have in the projects that feed a model."""
+    maps = (project.label_config.shown_as(tagger.tag_set.labels) for project in projects)
+    return {label: shown for one in maps for label, shown in one.items()}
 
 
 def _score(predictor: Predictor, gold: tuple[Document, ...]) -> Evaluation:

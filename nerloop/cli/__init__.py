@@ -33,6 +33,6 @@ def main() -> None:
     """Run the command line; errors made for people end it with their message and exit code 1."""
     try:
         cli()
-    except NerLoopError as error:
+    except (NerLoopError, OSError) as error:
         click.echo(f"nerloop: {error}", err=True)
         sys.exit(1)

@@ -7,7 +7,6 @@ from rich.console import Console
 
 from nerloop.errors import BadInput
 from nerloop.loop import Loop
-from nerloop.project_state import default_model
 from nerloop.settings import Settings
 from sync import connect as connecting
 from sync import pull
@@ -17,8 +16,12 @@ console = Console(stderr=True)
 
 @click.command()
 @click.option("--project", "project_id", type=int, required=True, help="Id of the project, as in its address.")
-@click.option("--model", help="Model (business line) it feeds and is labelled by.  [default: one of its own]")
-@click.option("--train-threshold", type=click.IntRange(min=1), help="New labels that start a fine-tune.  [default: 50]")
+@click.option("--model", help="Model (business line) it feeds and is labelled by.  [default: as it is, else its own]")
+@click.option(
+    "--train-threshold",
+    type=click.IntRange(min=1),
+    help="New labels that start a fine-tune.  [default: as it is, else 50]",
+)
 def connect(project_id: int, model: str | None, train_threshold: int | None) -> None:
     """Bind a Label Studio project to a model. Safe to run again; existing annotations count as new labels.
 
@@ -26,13 +29,7 @@ def connect(project_id: int, model: str | None, train_threshold: int | None) -> 
     nerloop connect --project 3 --model medical --train-threshold 100
     """
     loop = Loop(Settings.load())
-    binding = connecting.connect(
-        loop.label_studio,
-        loop.settings,
-        project_id,
-        model or default_model(project_id),
-        train_threshold or loop.settings.train_threshold,
-    )
+    binding = connecting.connect(loop.label_studio, loop.settings, project_id, model, train_threshold)
     loop.state.save_binding(binding)
     loop.jobs.enqueue_refresh(project_id)
     labels = ", ".join(loop.label_studio.project(project_id).label_config.labels)

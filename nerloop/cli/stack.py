@@ -14,9 +14,8 @@ from nerloop.demo import DEMO_FOLDER, create_project
 from nerloop.documents import labels_of, read_jsonl
 from nerloop.embedded.secrets import ensure_secrets
 from nerloop.embedded.stack import Stack, StackError
-from nerloop.errors import LabelStudioError
+from nerloop.errors import NerLoopError, ProjectNotFound
 from nerloop.loop import Loop
-from nerloop.promotions import STARTER_VERSION
 from nerloop.settings import Settings
 from nerloop.tasks import Project
 from sync.connect import connect
@@ -24,6 +23,7 @@ from sync.connect import connect
 console = Console(stderr=True)
 DEMO_MARK = "demo-project"
 DEMO_MODEL = "demo"
+PRE_LABEL_SECONDS = 300
 
 
 @click.command()
@@ -41,8 +41,9 @@ def up(detach: bool, demo: bool) -> None:
     loop = Loop(Settings.load())
     stack = Stack(loop.settings)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops everything in order, as Ctrl-C does
+    was_running = stack.is_running()
     try:
-        if stack.is_running():
+        if was_running:
             console.print("The stack is already running.")
         else:
             stack.check()
@@ -61,6 +62,10 @@ def up(detach: bool, demo: bool) -> None:
         with console.status("Stopping …"):
             stack.stop()
         console.print("Stopped. `make up` goes on where it was.")
+    except NerLoopError:
+        if not was_running:  # leave nothing half-started behind
+            stack.stop()
+        raise
 
 
 @click.command()
@@ -85,20 +90,23 @@ def _demo_project(loop: Loop) -> Project:
     """Return the demo project, made at the first start and pre-labelled by the starter before this returns."""
     mark = loop.settings.home / DEMO_MARK
     if mark.exists():
-        with contextlib.suppress(LabelStudioError):  # the project may have been deleted: then it is made again
+        with contextlib.suppress(ProjectNotFound):  # it was deleted: then it is made again
             return loop.label_studio.project(int(mark.read_text()))
     with console.status("Creating the demo project …") as progress:
         documents = read_jsonl(DEMO_FOLDER / "train.jsonl")
         labels = labels_of(documents)
         project = create_project(loop.label_studio, "nerloop demo 演示", documents, labels)
-        binding = connect(loop.label_studio, loop.settings, project.id, DEMO_MODEL, loop.settings.train_threshold)
-        loop.state.save_binding(binding)
-        loop.jobs.enqueue_refresh(project.id)
         mark.write_text(str(project.id))
-        while lacking := loop.label_studio.count_tasks(project.id, lacking_version=STARTER_VERSION):
+        loop.state.save_binding(connect(loop.label_studio, loop.settings, project.id, DEMO_MODEL))
+        loop.jobs.enqueue_refresh(project.id)
+        version = loop.registry.production(DEMO_MODEL).name
+        deadline = time.monotonic() + PRE_LABEL_SECONDS
+        while lacking := loop.label_studio.count_tasks(project.id, lacking_version=version):
+            if time.monotonic() > deadline:
+                raise StackError("the demo project is not pre-labelled; see worker-predict.log in the logs folder")
             progress.update(f"Pre-labelling {len(documents) - lacking} of {len(documents)} tasks …")
             time.sleep(0.5)
-    console.print(f"[green]✓[/] Demo project: {len(documents)} tasks, pre-labelled by the starter model")
+    console.print(f"[green]✓[/] Demo project: {len(documents)} tasks, pre-labelled by {version}")
     return project
 
 

@@ -60,7 +60,7 @@ def _valkey(settings: Settings) -> None:
         "bind 127.0.0.1",
         f"port {settings.redis_port}",
         f"requirepass {urlsplit(settings.redis_url).password}",
-        f"dir {data}",
+        f'dir "{data}"',
         "appendonly yes",
         "maxmemory-policy noeviction",
     ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ from nerloop.errors import NerLoopError
 from nerloop.settings import Settings
 
 START_SECONDS = 300  # Label Studio's first start makes its database, which takes a minute on two cores
+STOP_SECONDS = 120  # each process has 15 seconds
 FREE_BYTES = 1_000_000_000
 
 
@@ -109,8 +111,10 @@ class Stack:
         if not self.is_running():
             return
         os.kill(self._pid(), signal.SIGTERM)
-        deadline = time.monotonic() + 60
-        while self.is_running() and time.monotonic() < deadline:
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.is_running():
+            if time.monotonic() > deadline:
+                raise StackError(f"supervisord (process {self._pid()}) does not end; see {self._home}/logs")
             time.sleep(0.2)
 
     def check(self) -> None:
@@ -158,7 +162,7 @@ class Stack:
         return subprocess.run(control, check=False, capture_output=True, text=True).stdout
 
     def _supervisor_config(self) -> str:
-        home = self._home
+        home = str(self._home).replace("%", "%%")  # % begins an expansion in this file
         # Not in the home folder: the system allows a socket's path only about 100 characters.
         control = Path(tempfile.gettempdir()) / f"nerloop-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}.sock"
         sections = [
@@ -170,10 +174,10 @@ class Stack:
             "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
         ]
         for priority, process in enumerate(processes(self._settings)):
-            command = " ".join([sys.executable, "-m", *process.arguments])
+            command = shlex.join([sys.executable, "-m", *process.arguments]).replace("%", "%%")
             sections.append(
                 f"[program:{process.name}]\ncommand={command}\npriority={priority}\nautorestart=true\nstartsecs=2\n"
-                f"startretries=10\nstopasgroup=true\nkillasgroup=true\nstopwaitsecs=15\n"
+                f"startretries=1000\nstopasgroup=true\nkillasgroup=true\nstopwaitsecs=15\n"
                 f"redirect_stderr=true\nstdout_logfile={home}/logs/{process.name}.log\nstdout_logfile_maxbytes=10MB"
             )
         return "\n\n".join(sections) + "\n"

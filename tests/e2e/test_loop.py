@@ -4,9 +4,11 @@ import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from dotenv import dotenv_values
 
 from nerloop.demo import DEMO_FOLDER, annotate, create_project
 from nerloop.documents import Document, labels_of, read_jsonl
@@ -190,8 +192,16 @@ def test_doctor_finds_nothing_wrong(stack: Sandbox, demo_turn: Turn) -> None:
 
 def test_secrets_are_in_no_log_and_readable_by_their_owner_only(stack: Sandbox, demo_turn: Turn) -> None:
     settings = stack.loop.settings
-    secrets = {settings.label_studio_api_key, settings.basic_auth_pass, settings.webhook_secret}
+    stored = dotenv_values(settings.home / "settings.env")
+    secrets = {
+        settings.label_studio_api_key,
+        settings.basic_auth_pass,
+        settings.webhook_secret,
+        stored["LABEL_STUDIO_PASSWORD"],
+        urlsplit(settings.redis_url).password,
+    }
     logs = "".join(path.read_text(errors="replace") for path in (settings.home / "logs").glob("*.log"))
 
-    assert not any(secret in logs for secret in secrets)
+    assert not any(str(secret) in logs for secret in secrets)
     assert (settings.home / "settings.env").stat().st_mode & 0o077 == 0
+    assert settings.home.stat().st_mode & 0o077 == 0

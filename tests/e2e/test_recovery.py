@@ -2,14 +2,23 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from nerloop import checkpoint
 from nerloop.demo import DEMO_FOLDER, annotate, create_project
-from nerloop.documents import labels_of, read_jsonl
+from nerloop.documents import Prediction, labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
+from nerloop.gate import Decision
+from nerloop.jobs import refresh_id
+from nerloop.project_state import Binding
 from nerloop.promotions import STARTER_VERSION
+from nerloop.registry import Candidate
+from nerloop.starter import fresh_starter
+from nerloop.tagger import adapt
 from nerloop.tasks import Project
+from sync.predictions import old_predictions
 
 GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:30]
 
@@ -71,11 +80,49 @@ def test_tasks_imported_later_get_predictions_without_being_opened(stack: Sandbo
     assert [(e.start, e.end, e.label) for e in task.predictions[0].entities][:1] == [(0, 2, "PER")]
 
 
+def test_a_refresh_whose_worker_is_killed_is_done_by_another(stack: Sandbox, project: Project) -> None:
+    loop = stack.loop
+    texts = [f"第{number}位患者王小明在北京协和医院就诊。" for number in range(3000)]
+    loop.label_studio.import_tasks(project.id, [{"data": {"text": text}} for text in texts])
+    loop.jobs.enqueue_refresh(project.id)
+    running = refresh_id(project.id)
+    wait_until(lambda: (status := loop.jobs.status(running)) is not None and status.state == "started", 60, "a refresh")
+
+    stack.kill("worker-predict")
+
+    wait_until(lambda: fresh(stack, project), 240, "another worker to finish the refresh")
+    assert not loop.label_studio.count_tasks(project.id, annotated=False, min_predictions=2)
+
+
+def test_a_skipped_task_does_not_keep_the_refresh_busy(stack: Sandbox, project: Project) -> None:
+    loop = stack.loop
+    task = next(iter(loop.label_studio.tasks(project)))
+    loop.label_studio._call("POST", f"api/tasks/{task.id}/annotations/", body={"result": [], "was_cancelled": True})
+    loop.label_studio.import_predictions(project, [(task, Prediction((), 0.5, "older-v1"), 0.5)])
+
+    assert not list(old_predictions(loop.label_studio, project, STARTER_VERSION))
+
+
+def test_a_version_that_passed_the_gate_is_promoted_though_its_worker_died(
+    stack: Sandbox, project: Project, tmp_path: Path
+) -> None:
+    loop = stack.loop
+    model = f"project-{project.id}"
+    checkpoint.save(
+        adapt(fresh_starter(), project.label_config.labels), checkpoint.TrainingFacts("lac", ""), tmp_path / "made"
+    )
+    (tmp_path / "dataset.jsonl").touch()
+    candidate = Candidate(tmp_path / "made", project.label_config.labels, "", STARTER_VERSION, 0, {}, [], [])
+    loop.registry.register(model, candidate, tmp_path / "dataset.jsonl", {}, Decision(True, "better"))
+
+    wait_until(lambda: loop.registry.production(model).name == f"{model}-v1", 60, "reconcile to promote it")
+
+
 def test_connecting_again_changes_nothing(stack: Sandbox, project: Project) -> None:
     label_studio = stack.loop.label_studio
     before = label_studio.ml_backends(project.id), label_studio.webhooks(project.id)
 
-    stack.run("connect", "--project", str(project.id), "--train-threshold", "1000")
+    stack.run("connect", "--project", str(project.id))
 
     after = label_studio.ml_backends(project.id), label_studio.webhooks(project.id)
     assert [b["id"] for b in before[0]] == [b["id"] for b in after[0]]
@@ -83,6 +130,7 @@ def test_connecting_again_changes_nothing(stack: Sandbox, project: Project) -> N
         (h["id"], h["actions"], h["headers"]) for h in after[1]
     ]
     assert label_studio.project(project.id).model_version == STARTER_VERSION
+    assert stack.loop.state.binding(project.id) == Binding(project.id, f"project-{project.id}", 1000)
 
 
 def test_a_process_that_is_killed_comes_back(stack: Sandbox) -> None:

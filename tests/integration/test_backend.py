@@ -1,5 +1,6 @@
 """Label Studio's ML backend protocol, against the real app with a real Valkey and a real registry."""
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,7 @@ def client(loop: Loop, valkey: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
     )
     services = Services(settings)
     monkeypatch.setattr(backend_model, "_services", lambda: services)
+    loop.state.save_binding(Binding(1, "project-1", 2))
     with TestClient(app) as running:
         yield running
 
@@ -106,10 +108,8 @@ def test_offsets_are_code_points_of_the_text_as_it_is(client: TestClient) -> Non
     assert all(text[r["value"]["start"] : r["value"]["end"]] == r["value"]["text"] for r in result["result"])
 
 
-@pytest.mark.parametrize("data", [{}, {"text": None}, {"text": 5}, {"text": ["a"]}, {"text": ""}])
-def test_a_task_without_a_usable_text_does_not_cost_the_others_their_predictions(
-    client: TestClient, data: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("data", [{}, {"text": None}, {"text": 5}, {"text": ["a"]}, {"text": ""}, "abc", [1]])
+def test_a_task_without_a_usable_text_does_not_cost_the_others_their_predictions(client: TestClient, data: Any) -> None:
     results = predict(client, {"id": 1, "project": 1, "data": data}, task(2)).json()["results"]
 
     assert results[0]["result"] == []
@@ -130,6 +130,7 @@ def test_a_text_of_10000_characters_is_labelled_to_its_end(client: TestClient) -
     [
         (b"{", "not valid JSON"),
         (b"[]", "must be a JSON object"),
+        (b"[" * 200_000, "not valid JSON"),
         (b"{}", "'tasks'"),
         (b'{"tasks": [1], "label_config": "x"}', "'tasks'"),
         (b'{"tasks": []}', "'label_config'"),
@@ -156,6 +157,27 @@ def test_strangers_are_refused(client: TestClient, path: str) -> None:
     assert client.post(path, json={}).status_code == 401
     assert client.post(path, json={}, auth=(AUTH[0], "wrong")).status_code == 401
     assert client.post(path, json={}, headers={SECRET_HEADER: "wrong"}).status_code == 401
+
+
+def test_an_unknown_project_is_refused_with_the_command_that_connects_it(client: TestClient, loop: Loop) -> None:
+    body = {"tasks": [{**task(1), "project": 99}], "label_config": CONFIG}
+    predicted = client.post("/predict", json=body, auth=AUTH)
+    told = client.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 99}}, auth=AUTH)
+
+    assert (predicted.status_code, told.status_code) == (400, 400)
+    assert "nerloop connect --project 99" in told.json()["error"]
+    assert loop.redis.llen("rq:queue:train") == 0
+
+
+@pytest.mark.parametrize("project", [float("inf"), "²", "x", None, -1])
+def test_a_project_that_is_no_id_is_refused(client: TestClient, project: Any) -> None:
+    body = json.dumps(
+        {"tasks": [{"project": project, "data": {"text": "x"}}], "label_config": CONFIG, "project": project}
+    )
+    predicted = client.post("/predict", content=body, auth=AUTH)
+    set_up = client.post("/setup", content=body, auth=AUTH)
+
+    assert (predicted.status_code, set_up.status_code) == (400, 400)
 
 
 def test_versions_lists_what_is_served(client: TestClient) -> None:
@@ -300,7 +322,8 @@ def test_a_loaded_model_goes_on_serving_without_redis_and_registry(
     assert predict(client, task(1)).status_code == 200
 
 
-def test_label_studio_ml_serves_the_same_class(client: TestClient) -> None:
+def test_label_studio_ml_serves_the_same_class(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ml_backend.watcher.Watcher.start", lambda _: None)  # one is running already
     from ml_backend._wsgi import app as flask_app
 
     flask_client = flask_app.test_client()

@@ -104,6 +104,20 @@ def test_of_two_racing_workers_exactly_one_wins(loop: Loop, tmp_path: Path) -> N
     assert str(loop.registry.production("medical").version) == f"medical-v{won.index('True') + 1}"
 
 
+def test_a_run_that_dies_before_its_decision_consumes_no_label(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Registry, "_decide", die)
+
+    with pytest.raises(KeyboardInterrupt):
+        register(loop.registry, tmp_path / "made")
+
+    assert loop.registry.last_manifest("medical") == {}
+
+
 def test_a_download_is_verified_and_cached(loop: Loop, tmp_path: Path) -> None:
     version = register(loop.registry, tmp_path / "made")
 
@@ -111,6 +125,14 @@ def test_a_download_is_verified_and_cached(loop: Loop, tmp_path: Path) -> None:
 
     assert folder == tmp_path / "cache" / "medical-v1"
     assert checkpoint.load(folder).tag_set.labels == ("PER",)
+
+
+def test_a_cache_that_cannot_be_written_is_a_registry_error(loop: Loop, tmp_path: Path) -> None:
+    version = register(loop.registry, tmp_path / "made")
+    (tmp_path / "file").touch()
+
+    with pytest.raises(RegistryError, match="medical-v1"):
+        loop.registry.download(version, tmp_path / "file" / "cache")
 
 
 def test_a_damaged_version_is_refused_and_not_cached(loop: Loop, tmp_path: Path) -> None:
@@ -144,6 +166,11 @@ def test_a_run_without_data_is_remembered_without_a_version(loop: Loop, tmp_path
 def test_a_name_that_cannot_be_a_model_is_refused(name: str) -> None:
     with pytest.raises(BadInput, match="model name"):
         check_model_name(name)
+
+
+def test_an_address_that_mlflow_does_not_know_is_named() -> None:
+    with pytest.raises(RegistryError, match="NERLOOP_REGISTRY_URL"):
+        Registry("gopher://x")
 
 
 def test_an_unreachable_registry_names_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,6 +166,16 @@ def test_no_emission_is_strong_enough_for_an_illegal_path():
     assert crf.marginals(emissions, torch.tensor([3])).tags()[0, 0, BIOES.id_of("I-X")] == 0
 
 
+def test_the_loss_stays_right_however_strong_an_illegal_tag_is():
+    emissions = torch.zeros(1, 2, len(BIOES.tags))
+    emissions[0, 0, BIOES.id_of("I-X")] = 1000.0
+    every = EveryPath.of(Crf(BIOES), BIOES, emissions[0])
+
+    loss = Crf(BIOES).negative_log_likelihood(emissions, torch.tensor([[0, 0]]), torch.tensor([2]))
+
+    assert loss.item() == pytest.approx(every.log_z.item(), abs=1e-3)
+
+
 def test_probabilities_stay_numbers_however_strong_an_illegal_tag_is():
     emissions = torch.zeros(1, 2, len(BIOES.tags))
     emissions[0, 0, BIOES.id_of("I-X")] = 1000.0

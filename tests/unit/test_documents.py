@@ -10,7 +10,6 @@ from nerloop.documents import (
     Entity,
     fingerprint,
     from_json,
-    iter_batches,
     labels_of,
     normalised,
     read_jsonl,
@@ -261,11 +260,3 @@ def test_the_labels_of_documents_are_listed_once_and_sorted():
 @pytest.mark.parametrize("variant", ["ＡＢ张三", "ab 张三", " aB\r\n张　三\u2028"])
 def test_width_case_and_white_space_make_no_other_text(variant):
     assert normalised(variant) == normalised("AB张三")
-
-
-def test_batches_keep_the_order_and_the_last_may_be_smaller():
-    documents = [Document(str(number), "") for number in range(5)]
-
-    batches = [[document.id for document in batch] for batch in iter_batches(documents, 2)]
-
-    assert batches == [["0", "1"], ["2", "3"], ["4"]]

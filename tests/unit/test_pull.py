@@ -10,7 +10,7 @@ CONFIG = (
     '<View><Labels name="label" toName="text"><Label value="PER"/><Label value="LOC"/></Labels>'
     '<Text name="text" value="$text"/></View>'
 )
-PROJECT = Project(3, "新闻", CONFIG, "", 0, "")
+PROJECT = Project(3, "新闻", CONFIG, "", 0)
 TEXT = "张三在北京"
 
 
@@ -125,7 +125,7 @@ def test_a_snapshot_holds_documents_manifest_and_the_labels_of_the_config():
 
 
 def test_several_projects_feed_one_snapshot():
-    other = Project(4, "社交", CONFIG.replace("LOC", "ORG"), "", 0, "")
+    other = Project(4, "社交", CONFIG.replace("LOC", "ORG"), "", 0)
     both = Server(p3=[Task(1, TEXT, (annotation(1, region()),))], p4=[Task(1, TEXT, (annotation(2, region()),))])
 
     taken = snapshot(both, [PROJECT, other])

@@ -8,7 +8,7 @@ from nerloop.settings import SETTINGS_FILE, Settings
 
 GIVEN = {
     str: ("given-value", "given-value"),
-    int: ("7", 7),
+    int: ("77", 77),
     float: ("0.25", 0.25),
     Path: ("given/path", Path("given/path")),
 }
@@ -16,6 +16,14 @@ ENTRIES = {entry.metadata["name"]: entry for entry in fields(Settings) if entry.
 NUMBERS = [name for name, entry in ENTRIES.items() if isinstance(entry.default, int | float)]
 SECRETS = [name for name, entry in ENTRIES.items() if entry.metadata["secret"]]
 PARTNERS = {"BASIC_AUTH_USER": "BASIC_AUTH_PASS", "BASIC_AUTH_PASS": "BASIC_AUTH_USER"}
+
+
+ADDRESSES = {
+    "LABEL_STUDIO_URL": "https://labels.example:8443",
+    "NERLOOP_BACKEND_URL": "http://10.0.0.7:9090",
+    "NERLOOP_REDIS_URL": "rediss://:hush-hush@queue.example:6379/2",
+    "NERLOOP_REGISTRY_URL": "postgresql://mlflow:hush-hush@db.example/mlflow",
+}
 
 
 def environment(home, name, value):
@@ -26,7 +34,7 @@ def environment(home, name, value):
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_setting_is_read_from_its_variable(tmp_path, name):
     kind = Path if ENTRIES[name].default is None else type(ENTRIES[name].default)
-    text, value = GIVEN[kind]
+    text, value = (ADDRESSES[name],) * 2 if name in ADDRESSES else GIVEN[kind]
 
     settings = Settings.load(environment(tmp_path, name, text))
 
@@ -93,19 +101,43 @@ def test_a_settings_file_in_another_encoding_is_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_never_shows_when_settings_are_printed(tmp_path, name):
-    settings = Settings.load(environment(tmp_path, name, "hush-hush"))
+    settings = Settings.load(environment(tmp_path, name, ADDRESSES.get(name, "hush-hush")))
 
     assert "hush-hush" not in repr(settings)
     assert "hush-hush" not in str(settings)
 
 
-def test_tokens_passwords_and_the_queues_address_are_secrets():
+def test_a_dollar_in_a_password_of_the_settings_file_is_taken_as_it_is(tmp_path):
+    (tmp_path / SETTINGS_FILE).write_text("NERLOOP_WEBHOOK_SECRET=a${HOME}b\n", encoding="utf-8")
+
+    assert Settings.load({"NERLOOP_HOME": str(tmp_path)}).webhook_secret == "a${HOME}b"
+
+
+def test_a_password_in_the_registrys_address_never_shows_either(tmp_path):
+    settings = Settings.load(environment(tmp_path, "NERLOOP_REGISTRY_URL", "postgresql://mlflow:hush-hush@db/mlflow"))
+
+    assert "hush-hush" not in repr(settings)
+
+
+def test_tokens_passwords_and_addresses_that_may_hold_one_are_secrets():
     assert set(SECRETS) == {
         "LABEL_STUDIO_API_KEY",
         "NERLOOP_REDIS_URL",
+        "NERLOOP_REGISTRY_URL",
         "BASIC_AUTH_PASS",
         "NERLOOP_WEBHOOK_SECRET",
     }
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+@pytest.mark.parametrize(
+    "text", ["localhost:6379", "ftp://hush-hush@x", "http://", "http://x:port", "redis://:hu/sh@x:y"]
+)
+def test_an_address_that_is_none_is_refused_without_showing_it(tmp_path, name, text):
+    with pytest.raises(SettingsError, match=name) as refused:
+        Settings.load(environment(tmp_path, name, text))
+
+    assert "hu" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +150,12 @@ def test_tokens_passwords_and_the_queues_address_are_secrets():
         ({"BASIC_AUTH_USER": "me"}, "BASIC_AUTH_PASS"),
         ({"BASIC_AUTH_PASS": "hush"}, "BASIC_AUTH_USER"),
         ({"NERLOOP_GATE_SHARE": "nan"}, "NERLOOP_GATE_SHARE"),
+        *(
+            ({name: "0"}, name)
+            for name in ("NERLOOP_POLL_SECONDS", "NERLOOP_RECONCILE_SECONDS", "NERLOOP_BACKEND_PORT")
+        ),
+        ({"NERLOOP_GRACE_SECONDS": "-5"}, "NERLOOP_GRACE_SECONDS"),
+        ({"LABEL_STUDIO_API_KEY": "标记"}, "LABEL_STUDIO_API_KEY"),
     ],
 )
 def test_values_that_cannot_work_are_refused_by_name(tmp_path, values, named):

@@ -6,7 +6,7 @@ from nerloop.documents import Document, Entity
 from nerloop.label_config import EXAMPLE
 from nerloop.tasks import Annotation, Project, Task, documents, read_project, read_task, task_text
 
-PROJECT = Project(3, "新闻", EXAMPLE, "", 0, "")
+PROJECT = Project(3, "新闻", EXAMPLE, "", 0)
 TEXT = "😀张三在𠮷林\r\n"
 
 
