@@ -1,6 +1,7 @@
 """Serves RanerBackend through label-studio-ml's own server: `label-studio-ml start ./ml_backend`.
 
-For those who run it that way; `python -m ml_backend` serves the same class, faster and with authentication.
+For those who run it that way (with the environment activated, and projects connected by `nerloop connect`);
+`python -m ml_backend` serves the same class with authentication.
 """
 
 import argparse
