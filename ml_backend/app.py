@@ -19,6 +19,7 @@ from ml_backend.events import handle_event
 from ml_backend.model import RanerBackend, services
 from ml_backend.watcher import Watcher
 from nerloop.errors import BadInput, NerLoopError, QueueUnreachable
+from nerloop.label_config import parse_label_config
 from nerloop.logs import set_up_logs
 from nerloop.promotions import STARTER_VERSION
 from nerloop.settings import Settings
@@ -101,8 +102,8 @@ async def predict(request: Request) -> dict[str, Any]:
     label_config = body.get("label_config")
     if not isinstance(label_config, str):
         raise BadInput("field 'label_config' is missing or not a string")
-    backend = RanerBackend()
-    backend.label_config = label_config
+    parse_label_config(label_config)  # label-studio-ml's own reader, next, answers a bad config with a traceback
+    backend = RanerBackend(label_config=label_config)
     results = await run_in_threadpool(backend.predict, tasks, project=body.get("project"))
     version = results[0]["model_version"] if results else STARTER_VERSION
     return {"results": results, "model_version": version}
