@@ -18,8 +18,8 @@ from rich.console import Console
 from nerloop.demo import DEMO_FOLDER, annotate, create_project
 from nerloop.documents import Document, labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
-from nerloop.evaluation import evaluate
 from nerloop.loop import Loop
+from nerloop.predictor import score
 from nerloop.promotions import STARTER_VERSION
 from nerloop.tasks import Project
 
@@ -57,7 +57,7 @@ def turn(sandbox: Sandbox, data: Path, tasks: int, count: int) -> dict[str, Any]
     project = create_project(loop.label_studio, f"benchmark {data.name}", gold, labels)
     sandbox.run("connect", "--project", str(project.id), "--model", MODEL, "--train-threshold", str(count))
     with console.status("Pre-labelling with the starter …"):
-        wait_until(lambda: stale(loop, project, STARTER_VERSION) == 0, 600, "the starter's predictions")
+        wait_until(lambda: sandbox.stale(project, STARTER_VERSION) == 0, 600, "the starter's predictions")
     f1_before = f1_on(loop, project, test)
     with console.status("Annotating …") as progress:
         for number, _ in enumerate(annotate(loop.label_studio, project, gold, count), start=1):
@@ -68,7 +68,7 @@ def turn(sandbox: Sandbox, data: Path, tasks: int, count: int) -> dict[str, Any]
     promoted = time.monotonic()
     version = loop.registry.production(MODEL).name
     with console.status("Refreshing predictions …"):
-        wait_until(lambda: stale(loop, project, version) == 0, 900, "fresh predictions")
+        wait_until(lambda: sandbox.stale(project, version) == 0, 900, "fresh predictions")
         fresh = time.monotonic()
         wait_until(lambda: doubled(loop, project) == 0, 900, "the old predictions to go")
     return {
@@ -81,17 +81,10 @@ def turn(sandbox: Sandbox, data: Path, tasks: int, count: int) -> dict[str, Any]
         "old_deleted_s": round(time.monotonic() - fresh, 1),
         "f1_before": round(f1_before, 4),
         "f1_after": round(f1_on(loop, project, test), 4),
-        "stale": stale(loop, project, version),
+        "stale": sandbox.stale(project, version),
         "version": version,
         "machine": machine(),
     }
-
-
-def stale(loop: Loop, project: Project, version: str) -> int:
-    """Return how many unannotated tasks annotators would not see this version's prediction of."""
-    if loop.label_studio.project(project.id).model_version != version:
-        return max(1, project.tasks)
-    return loop.label_studio.count_tasks(project.id, annotated=False, lacking_version=version)
 
 
 def doubled(loop: Loop, project: Project) -> int:
@@ -102,9 +95,7 @@ def doubled(loop: Loop, project: Project) -> int:
 def f1_on(loop: Loop, project: Project, test: list[Document]) -> float:
     """Return the strict micro-F1, over all the project's labels, of what is in production now."""
     predictor = loop.serving.update(MODEL)
-    shown = predictor.with_labels(project.label_config.shown_as(predictor.tagger.tag_set.labels))
-    found = [Document("", "", prediction.entities) for prediction in shown.predict([d.text for d in test])]
-    return evaluate(test, found).micro.f1
+    return score(predictor.with_labels(project.label_config.shown_as(predictor.labels)), test).micro.f1
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from nerloop.errors import BadInput, NerLoopError, QueueUnreachable
 from nerloop.label_config import parse_label_config
 from nerloop.logs import set_up_logs
 from nerloop.promotions import STARTER_VERSION
-from nerloop.settings import Settings
 from sync.connect import SECRET_HEADER
 
 logger = logging.getLogger(__name__)
@@ -47,13 +46,9 @@ app = FastAPI(title="nerloop ML backend", lifespan=_lifespan)
 _basic = HTTPBasic(auto_error=False)
 
 
-def _settings() -> Settings:
-    return services().settings
-
-
 def _authorize(request: Request, credentials: Annotated[HTTPBasicCredentials | None, Depends(_basic)]) -> None:
     """Let a request in with the basic-auth password, or a webhook with its secret header; all where none is set."""
-    settings = _settings()
+    settings = services().settings
     if not settings.basic_auth_user:
         return
     header = request.headers.get(SECRET_HEADER, "")

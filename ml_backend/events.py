@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_backend.services import Services
 from nerloop.errors import BadInput
+from nerloop.jobs import fine_tune_id
 from nerloop.project_state import Binding
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ def handle_event(services: Services, action: str, payload: Mapping[str, Any]) ->
     binding = services.binding(project_id)
     if action == "START_TRAINING":
         queued = services.loop.jobs.enqueue_fine_tune(binding.model, forced=True)
-        return {"job": f"fine-tune-{binding.model}", "queued": queued}
+        return {"job": fine_tune_id(binding.model), "queued": queued}
     if action in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED"):
         annotations = _list(payload, "annotation")
         submitted = [a for a in annotations if not a.get("was_cancelled")]

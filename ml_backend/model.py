@@ -13,9 +13,9 @@ from label_studio_ml.model import LabelStudioMLBase
 
 from ml_backend.events import handle_event
 from ml_backend.services import Services
-from nerloop.acquisition import serving_scores
 from nerloop.errors import BadInput
 from nerloop.label_config import parse_label_config
+from nerloop.pre_annotation import pre_annotate
 from nerloop.settings import Settings
 from nerloop.tasks import task_text
 
@@ -49,22 +49,19 @@ class RanerBackend(LabelStudioMLBase):  # type: ignore[misc]  # label_studio_ml 
         project_id = _project_of(tasks[0], kwargs.get("project"))
         held = services()
         predictor = held.loop.serving.predictor(held.binding(project_id).model)
-        shown = predictor.with_labels(config.shown_as(predictor.tagger.tag_set.labels))
         texts = [task_text(task.get("data"), config.field) for task in tasks]
         for task, text in zip(tasks, texts, strict=True):
             if not text:
                 logger.warning("Task %s: data field %r is missing, empty or no string", task.get("id"), config.field)
         usable = [text or "" for text in texts]
-        predictions = shown.predict(usable)
-        settings = held.settings
-        scores = serving_scores(usable, [p.confidence for p in predictions], settings.dev_share, settings.gate_share)
+        made = pre_annotate(predictor, config, usable, held.settings)
         return [
             {
                 "result": config.regions(text, prediction.entities),
                 "score": score,
                 "model_version": prediction.model_version,
             }
-            for text, prediction, score in zip(usable, predictions, scores, strict=True)
+            for text, (prediction, score) in zip(usable, made, strict=True)
         ]
 
     def fit(self, *args: Any, event: str | None = None, data: Any = None, **kwargs: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from nerloop.errors import BadInput
 from nerloop.label_studio import LabelStudio
 from nerloop.tasks import Project
 
+DEMO_MARK = "demo-project"  # file in the home folder that holds the demo project's id
 DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 COLOURS = ("#e4572e", "#17bebb", "#ffc914", "#76b041", "#7a5195", "#2f6690", "#d45087", "#8c5e3c")
 

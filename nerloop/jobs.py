@@ -74,22 +74,19 @@ class Jobs:
 
     def status(self, job_id: str) -> JobStatus | None:
         """Return a job's state, or None where there is no such job."""
-        with redis_errors(self._settings):
+        with redis_errors():
             try:
                 job = Job.fetch(job_id, connection=self._redis)
             except NoSuchJobError:
                 return None
-            failed = job.get_status()
-            lines = (
-                str(job.latest_result().exc_string).strip().splitlines()
-                if failed == "failed" and job.latest_result()
-                else [""]
-            )
-        return JobStatus(str(failed.value if failed else "unknown"), dict(job.meta), lines[-1] if lines else "")
+            state = job.get_status()
+            result = job.latest_result() if state == "failed" else None
+        trace = str(result.exc_string).strip() if result else ""
+        return JobStatus(state.value if state else "unknown", dict(job.meta), trace.rpartition("\n")[2])
 
     def _forget_failed(self, job_id: str) -> None:
         """Remove a job that failed, whose name would otherwise stay taken until its failure_ttl is over."""
-        with redis_errors(self._settings):
+        with redis_errors():
             try:
                 job = Job.fetch(job_id, connection=self._redis)
             except NoSuchJobError:
@@ -100,7 +97,7 @@ class Jobs:
     def _enqueue(
         self, queue: str, function: str, job_id: str, *, kwargs: dict[str, Any], timeout: int, failure_ttl: int
     ) -> bool:
-        with redis_errors(self._settings):
+        with redis_errors():
             try:
                 Queue(queue, connection=self._redis).enqueue_call(
                     function,
@@ -133,7 +130,7 @@ def connect_redis(settings: Settings) -> Redis:
 
 
 @contextmanager
-def redis_errors(settings: Settings) -> Iterator[None]:
+def redis_errors() -> Iterator[None]:
     """Turn Redis's errors into `QueueUnreachable` (its address may hold a password and is not named)."""
     try:
         yield

@@ -10,6 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -228,26 +229,17 @@ class LabelStudio:
                 return _content(answer, what)
             time.sleep(random.uniform(0.5, 1.5) * 0.25 * 2**attempt)
 
-    def _errors_of(self, what: str) -> "_Errors":
-        return _Errors(what, self.url)
-
-
-class _Errors:
-    """Turns what the HTTP client and the SDK raise into our errors."""
-
-    def __init__(self, what: str, url: str) -> None:
-        self._what, self._url = what, url
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, httpx.TransportError):
+    @contextmanager
+    def _errors_of(self, what: str) -> Iterator[None]:
+        """Turn what the HTTP client and the SDK raise into our errors."""
+        try:
+            yield
+        except httpx.TransportError as error:
             raise LabelStudioUnreachable(
-                f"{self._what}: Label Studio does not answer ({type(error).__name__}); "
-                f"is it running at LABEL_STUDIO_URL={self._url}?"
+                f"{what}: Label Studio does not answer ({type(error).__name__}); "
+                f"is it running at LABEL_STUDIO_URL={self.url}?"
             ) from error
-        if isinstance(error, ApiError):  # the SDK exchanging a personal access token
+        except ApiError as error:  # the SDK exchanging a personal access token
             raise LabelStudioUnauthorized(_UNAUTHORIZED) from error
 
 

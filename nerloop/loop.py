@@ -47,7 +47,7 @@ class Loop:
     @cached_property
     def state(self) -> ProjectState:
         """Our own keys in Redis."""
-        return ProjectState(self.redis, self.settings)
+        return ProjectState(self.redis)
 
     @cached_property
     def jobs(self) -> Jobs:

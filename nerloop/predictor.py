@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from nerloop.crf import SpanPath
-from nerloop.documents import Entity, Prediction
+from nerloop.documents import Document, Entity, Prediction
 from nerloop.encoder import pad
+from nerloop.evaluation import Evaluation, evaluate
 from nerloop.tagger import Tagger
 from nerloop.tagging import TagSet
 
@@ -38,6 +39,11 @@ class Predictor:
         self.tagger = tagger.eval()
         self.model_version = model_version
         self._labels = {label: label for label in tagger.tag_set.labels} if labels is None else dict(labels)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels the tagger knows, under its own names."""
+        return self.tagger.tag_set.labels
 
     def with_labels(self, labels: Mapping[str, str]) -> "Predictor":
         """Return a predictor on the same weights that shows other label names."""
@@ -99,6 +105,12 @@ class Predictor:
         for row, window in enumerate(windows):
             own = label_log[row, window.own_start - window.start : window.own_end - window.start]
             yield window, shown[row], float(own.sum())
+
+
+def score(predictor: Predictor, gold: Sequence[Document]) -> Evaluation:
+    """Compare what a predictor finds in documents with their entities."""
+    predictions = predictor.predict([document.text for document in gold])
+    return evaluate(gold, [Document("", "", prediction.entities) for prediction in predictions])
 
 
 def _windows(text: int, length: int, limit: int) -> Iterator[_Window]:

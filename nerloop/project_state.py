@@ -14,7 +14,6 @@ from typing import Any, cast
 from redis import Redis
 
 from nerloop.jobs import redis_errors
-from nerloop.settings import Settings
 
 BINDINGS = "nerloop:bindings"
 PROMOTIONS_CHANNEL = "nerloop:promotions"
@@ -37,13 +36,12 @@ def default_model(project_id: int) -> str:
 class ProjectState:
     """Typed access to the keys above; every call raises `QueueUnreachable` while Redis is down."""
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._settings = settings
 
     def bindings(self) -> list[Binding]:
         """Return all bindings, by project."""
-        with redis_errors(self._settings):
+        with redis_errors():
             stored = cast(dict[bytes, bytes], self._redis.hgetall(BINDINGS))
         return sorted((Binding(**json.loads(value)) for value in stored.values()), key=lambda b: b.project_id)
 
@@ -53,12 +51,12 @@ class ProjectState:
 
     def save_binding(self, binding: Binding) -> None:
         """Add or change one binding."""
-        with redis_errors(self._settings):
+        with redis_errors():
             self._redis.hset(BINDINGS, str(binding.project_id), json.dumps(asdict(binding)))
 
     def correct_bindings(self, noted: Iterable[Binding], true: Iterable[Binding]) -> None:
         """Replace what was `noted` before Label Studio was read by what is `true`; what came meanwhile stays."""
-        with redis_errors(self._settings), self._redis.pipeline() as pipe:
+        with redis_errors(), self._redis.pipeline() as pipe:
             for binding in noted:
                 pipe.hdel(BINDINGS, str(binding.project_id))
             for binding in true:
@@ -75,7 +73,7 @@ class ProjectState:
 
     def new_label_ids(self, model: str) -> set[str]:
         """Return the noted annotations."""
-        with redis_errors(self._settings):
+        with redis_errors():
             members = cast(set[bytes], self._redis.smembers(_new_labels_key(model)))
         return {member.decode() for member in members}
 
@@ -89,17 +87,17 @@ class ProjectState:
 
     def say_promoted(self, model: str) -> None:
         """Tell every replica to look at the registry now."""
-        with redis_errors(self._settings):
+        with redis_errors():
             self._redis.publish(PROMOTIONS_CHANNEL, model)
 
     def beat(self, replica: str, serving: dict[str, str], seconds: int) -> None:
         """Say what a replica serves; forgotten after `seconds` without another beat."""
-        with redis_errors(self._settings):
+        with redis_errors():
             self._redis.set(f"nerloop:replica:{replica}", json.dumps(serving), ex=seconds)
 
     def replicas(self) -> dict[str, dict[str, str]]:
         """Return {replica: {model: version}} of the replicas that are alive."""
-        with redis_errors(self._settings):
+        with redis_errors():
             keys = list(self._redis.scan_iter("nerloop:replica:*"))
             values = cast(list[bytes | None], self._redis.mget(keys)) if keys else []
         return {
@@ -108,7 +106,7 @@ class ProjectState:
 
     def _change_new_labels(self, model: str, *, add: set[str] | None = None, remove: set[str] | None = None) -> int:
         key = _new_labels_key(model)
-        with redis_errors(self._settings), self._redis.pipeline() as pipe:
+        with redis_errors(), self._redis.pipeline() as pipe:
             if add:
                 pipe.sadd(key, *add)
             if remove:

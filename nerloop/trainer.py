@@ -6,6 +6,7 @@ Learning rates per group: what is new (linear, CRF) learns faster than what was 
 import copy
 import math
 import random
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,7 @@ from torch import Tensor, nn
 
 from nerloop.documents import Document
 from nerloop.encoder import pad, set_threads
-from nerloop.evaluation import evaluate
-from nerloop.predictor import Predictor
+from nerloop.predictor import Predictor, score
 from nerloop.tagger import Tagger
 
 ENCODER_LEARNING_RATE = {"gru": 1e-3, "transformer": 3e-5}
@@ -75,7 +75,7 @@ class Trainer:
         best: tuple[float, int, dict[str, Tensor]] | None = None
         for number in range(1, total + 1):
             loss = _train_epoch(tagger, examples, optimizer, schedule)
-            dev_f1 = _micro_f1(tagger, dev) if judged else None
+            dev_f1 = score(Predictor(tagger, ""), dev).micro.f1 if judged else None
             epochs.append(Epoch(number, total, loss, dev_f1))
             if dev_f1 is not None and (best is None or dev_f1 >= best[0]):
                 best = dev_f1, number, copy.deepcopy(tagger.state_dict())
@@ -102,10 +102,9 @@ def _examples(tagger: Tagger, documents: Sequence[Document]) -> tuple[list[Examp
         cuts = [i for i, tag in enumerate(tags) if tagger.tag_set.may_start(tag)]  # where no entity is open
         start = 0
         while start < len(ids):
-            fitting = [cut for cut in cuts if start < cut <= start + limit]
-            end = len(ids) if len(ids) - start <= limit else max(fitting, default=start)
+            end = len(ids) if len(ids) - start <= limit else cuts[bisect_right(cuts, start + limit) - 1]
             if end == start:  # one entity is longer than a piece may be: it is left out
-                end = next((cut for cut in cuts if cut > start), len(ids))
+                end = [*cuts, len(ids)][bisect_right(cuts, start)]
                 dropped += 1
             else:
                 examples.append((ids[start:end], tags[start:end]))
@@ -159,12 +158,6 @@ def _batches(examples: Sequence[Example]) -> Iterator[list[Example]]:
         batches += [ordered[i : i + BATCH_SIZE] for i in range(0, len(ordered), BATCH_SIZE)]
     random.shuffle(batches)
     yield from batches
-
-
-def _micro_f1(tagger: Tagger, documents: Sequence[Document]) -> float:
-    predictions = Predictor(tagger, "").predict([document.text for document in documents])
-    found = [Document("", "", prediction.entities) for prediction in predictions]
-    return evaluate(documents, found).micro.f1
 
 
 @torch.no_grad()

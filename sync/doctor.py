@@ -94,7 +94,7 @@ def _backend(loop: Loop) -> Iterator[Check]:
 
 
 def _redis(loop: Loop) -> Iterator[Check]:
-    with redis_errors(loop.settings):
+    with redis_errors():
         loop.redis.ping()
         workers = Worker.all(connection=loop.redis)
     yield Check("Redis answers", True, "pong")

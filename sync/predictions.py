@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from nerloop.acquisition import serving_scores
 from nerloop.errors import LabelStudioError, LabelStudioUnreachable
 from nerloop.label_studio import LabelStudio
 from nerloop.loop import Loop
@@ -41,8 +40,7 @@ def refresh_predictions(
         project = loop.label_studio.project(binding.project_id)
         predictor = loop.serving.update(binding.model)
         version = predictor.model_version
-        shown = predictor.with_labels(project.label_config.shown_as(predictor.tagger.tag_set.labels))
-        _post_predictions(loop, project, shown, on_progress)
+        _post_predictions(loop, project, predictor, on_progress)
         production = loop.registry.production(binding.model)
         if version == production.name:
             break
@@ -90,6 +88,8 @@ def _post_predictions(
 
 def _post(loop: Loop, project: Project, predictor: "Predictor", tasks: Sequence[Task]) -> int:
     """Predict and store one slice; tasks without a usable text get an empty prediction, so that none is left over."""
+    from nerloop.pre_annotation import pre_annotate  # needs torch, which reconcile never loads
+
     if not tasks:
         return 0
     unusable = [task.id for task in tasks if not task.text]
@@ -99,10 +99,9 @@ def _post(loop: Loop, project: Project, predictor: "Predictor", tasks: Sequence[
             project.id, unusable[:10], project.label_config.field,
         )  # fmt: skip
     texts = [task.text or "" for task in tasks]
-    predictions = predictor.predict(texts)
-    settings = loop.settings
-    scores = serving_scores(texts, [p.confidence for p in predictions], settings.dev_share, settings.gate_share)
-    created = loop.label_studio.import_predictions(project, list(zip(tasks, predictions, scores, strict=True)))
+    made = pre_annotate(predictor, project.label_config, texts, loop.settings)
+    rows = [(task, prediction, score) for task, (prediction, score) in zip(tasks, made, strict=True)]
+    created = loop.label_studio.import_predictions(project, rows)
     if created != len(tasks):
         logger.error("Project %s: Label Studio stored %s of %s predictions", project.id, created, len(tasks))
     return created

@@ -51,6 +51,11 @@ def new_labels(label_studio: LabelStudio, projects: Iterable[Project], decided: 
     for project in projects:
         for _ in _noting(label_studio.tasks(project, annotated=True), present):
             pass
+    return changed_labels(present, decided)
+
+
+def changed_labels(present: Manifest, decided: Manifest) -> set[str]:
+    """Return ids of the annotations that two manifests do not agree on."""
     return {key for key in present.keys() | decided.keys() if present.get(key) != decided.get(key)}
 
 

@@ -9,7 +9,6 @@ from nerloop.errors import NerLoopError
 from nerloop.jobs import PREDICT_QUEUE, TRAIN_QUEUE, connect_redis, redis_errors
 from nerloop.logs import set_up_logs
 from nerloop.settings import Settings
-from workers.schedule import run_schedule
 from workers.warm_worker import WarmWorker
 
 MAINTENANCE_SECONDS = 60  # how often jobs whose worker was killed are looked for, so that their names are free again
@@ -26,10 +25,12 @@ def main() -> int:
     try:
         settings = Settings.load()
         if what == ["schedule"]:
+            from workers.schedule import run_schedule  # loads MLflow, which a process that spawns its jobs need not
+
             run_schedule(settings)
             return 0
         redis = connect_redis(settings)
-        with redis_errors(settings):
+        with redis_errors():
             redis.ping()
         # A fine-tune gets a process of its own (spawned: torch's threads do not survive a fork), so that it can be
         # stopped and gives back its memory. Short jobs share one that stays warm: imports cost them seven seconds.

@@ -11,18 +11,18 @@ from typing import Any, Literal
 
 from nerloop import checkpoint
 from nerloop.base import load_base
-from nerloop.documents import Document, Manifest, write_jsonl
-from nerloop.evaluation import Evaluation, evaluate
+from nerloop.documents import Manifest, write_jsonl
+from nerloop.evaluation import Evaluation
 from nerloop.gate import decide
 from nerloop.loop import Loop
-from nerloop.predictor import Predictor
+from nerloop.predictor import Predictor, score
 from nerloop.project_state import Binding
 from nerloop.registry import Candidate, ModelVersion, Production
 from nerloop.split import Split, split
-from nerloop.tagger import Tagger, adapt
+from nerloop.tagger import adapt
 from nerloop.tasks import Project
 from nerloop.trainer import Epoch, Fit, Trainer
-from sync.pull import Snapshot, new_labels, snapshot
+from sync.pull import Snapshot, changed_labels, new_labels, snapshot
 from sync.push import push
 
 logger = logging.getLogger(__name__)
@@ -79,9 +79,8 @@ class TrainingRun:
         return outcome
 
     def _is_due(self, model: str, manifest: Manifest, bound: list[Binding]) -> bool:
-        decided = self._loop.registry.last_manifest(model)
-        changed = sum(manifest.get(key) != decided.get(key) for key in manifest.keys() | decided.keys())
-        return bool(bound) and changed >= min(binding.train_threshold for binding in bound)
+        changed = changed_labels(manifest, self._loop.registry.last_manifest(model))
+        return len(changed) >= min(binding.train_threshold for binding in bound)
 
     def _train_and_decide(
         self,
@@ -93,15 +92,15 @@ class TrainingRun:
         dataset: Path,
     ) -> Outcome:
         base = load_base(self._loop.settings.base_model)
-        tagger = adapt(base, labelled.labels, _shown_as(projects, base))
+        tagger = adapt(base, labelled.labels, _shown_as(projects, base.tag_set.labels))
         started = time.monotonic()
         fit = Trainer(on_epoch=lambda epoch: self._say_epoch(epoch, started)).fit(tagger, sides.train, sides.dev)
         self._on_progress({"step": "evaluating"})
         # While dev holds too little to choose anything by, nothing was chosen on it, and it judges with the gate.
         gate = sides.gate if fit.used_dev else (*sides.gate, *sides.dev)
-        candidate_scores = _score(Predictor(tagger, "candidate"), gate)
+        candidate_scores = score(Predictor(tagger, "candidate"), gate)
         serving = self._loop.serving.update(model)
-        current_scores = _score(serving.with_labels(_shown_as(projects, serving.tagger)), gate)
+        current_scores = score(serving.with_labels(_shown_as(projects, serving.labels)), gate)
         decision = decide(candidate_scores, current_scores, serving.model_version)
 
         metrics = _metrics(candidate_scores, current_scores, sides, fit, time.monotonic() - started)
@@ -157,15 +156,10 @@ def _missing(sides: Split) -> str:
     return ""
 
 
-def _shown_as(projects: list[Project], tagger: Tagger) -> dict[str, str]:
+def _shown_as(projects: list[Project], labels: tuple[str, ...]) -> dict[str, str]:
     """Map a tagger's labels to the names they have in the projects that feed a model."""
-    maps = (project.label_config.shown_as(tagger.tag_set.labels) for project in projects)
+    maps = (project.label_config.shown_as(labels) for project in projects)
     return {label: shown for one in maps for label, shown in one.items()}
-
-
-def _score(predictor: Predictor, gold: tuple[Document, ...]) -> Evaluation:
-    predictions = predictor.predict([document.text for document in gold])
-    return evaluate(gold, [Document("", "", prediction.entities) for prediction in predictions])
 
 
 def _metrics(candidate: Evaluation, current: Evaluation, sides: Split, fit: Fit, seconds: float) -> dict[str, float]:

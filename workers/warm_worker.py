@@ -30,7 +30,7 @@ class WarmWorker(SimpleWorker):  # type: ignore[misc]  # rq is untyped here
         beating = threading.Thread(target=self._beat, args=(job, execution, done), daemon=True)
         beating.start()
         try:
-            super(SimpleWorker, self).perform_job(job, queue, execution)
+            self.perform_job(job, queue, execution)
         finally:
             done.set()
             beating.join()

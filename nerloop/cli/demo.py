@@ -34,7 +34,7 @@ def annotate(count: int, project_id: int | None, gold: Path) -> None:
     nerloop demo annotate --count 60
     """
     loop = Loop(Settings.load())
-    mark = loop.settings.home / "demo-project"
+    mark = loop.settings.home / demonstration.DEMO_MARK
     if project_id is None and not mark.exists():
         raise BadInput("there is no demo project; start the stack with `nerloop up`, or name one with --project")
     project = loop.label_studio.project(project_id or int(mark.read_text()))

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.panel import Panel
 
-from nerloop.demo import DEMO_FOLDER, create_project
+from nerloop.demo import DEMO_FOLDER, DEMO_MARK, create_project
 from nerloop.documents import labels_of, read_jsonl
 from nerloop.embedded.secrets import ensure_secrets
 from nerloop.embedded.stack import Stack, StackError
@@ -21,7 +21,6 @@ from nerloop.tasks import Project
 from sync.connect import connect
 
 console = Console(stderr=True)
-DEMO_MARK = "demo-project"
 DEMO_MODEL = "demo"
 PRE_LABEL_SECONDS = 300
 

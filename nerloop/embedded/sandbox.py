@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
 from nerloop.embedded.stack import Stack, StackError
 from nerloop.loop import Loop
 from nerloop.settings import Settings
+from nerloop.tasks import Project
 
 NERLOOP = Path(sys.executable).with_name("nerloop")
 OURS = ("NERLOOP_", "LABEL_STUDIO_", "BASIC_AUTH_", "MODEL_DIR")
@@ -56,10 +58,16 @@ class Sandbox:
             [NERLOOP, *arguments], env=self.environ, check=check, capture_output=True, text=True, timeout=600
         )
 
-    @property
+    @cached_property
     def loop(self) -> Loop:
         """The collaborators, as a process of this stack sees them."""
         return Loop(Settings.load(self.environ))
+
+    def stale(self, project: Project, version: str) -> int:
+        """Return how many unannotated tasks annotators would not see a version's prediction of."""
+        if self.loop.label_studio.project(project.id).model_version != version:
+            return max(1, project.tasks)
+        return self.loop.label_studio.count_tasks(project.id, annotated=False, lacking_version=version)
 
     def kill(self, name: str) -> None:
         """Kill one process of the stack as a crash would (SIGKILL)."""

@@ -41,7 +41,7 @@ def turn(stack: Sandbox, model: str, folder: Path, tasks: int) -> Turn:
     gold, test = read_jsonl(folder / "train.jsonl")[:tasks], read_jsonl(folder / "test.jsonl")
     project = create_project(loop.label_studio, f"e2e {model}", gold, labels_of(gold))
     stack.run("connect", "--project", str(project.id), "--model", model, "--train-threshold", "60")
-    wait_until(lambda: not stale(stack, project, STARTER_VERSION), 60, "the starter's predictions")
+    wait_until(lambda: not stack.stale(project, STARTER_VERSION), 60, "the starter's predictions")
     before = list(loop.label_studio.tasks(project))
     f1_before = f1_of(stack, project, test)
 
@@ -49,7 +49,7 @@ def turn(stack: Sandbox, model: str, folder: Path, tasks: int) -> Turn:
 
     wait_until(lambda: loop.registry.production(model).version is not None, 240, "a promotion")
     version = f"{model}-v1"
-    wait_until(lambda: not stale(stack, project, version), 60, "fresh predictions")
+    wait_until(lambda: not stack.stale(project, version), 60, "fresh predictions")
     wait_until(
         lambda: not loop.label_studio.count_tasks(project.id, annotated=False, min_predictions=2), 90, "old ones gone"
     )
@@ -70,13 +70,6 @@ def turn(stack: Sandbox, model: str, folder: Path, tasks: int) -> Turn:
         f1_after=f1_of(stack, project, test),
         next_score=served.predictions[0].score or 0.0,
     )
-
-
-def stale(stack: Sandbox, project: Project, version: str) -> int:
-    label_studio = stack.loop.label_studio
-    if label_studio.project(project.id).model_version != version:
-        return project.tasks or 1
-    return label_studio.count_tasks(project.id, annotated=False, lacking_version=version)
 
 
 def f1_of(stack: Sandbox, project: Project, test: list[Document]) -> float:

@@ -29,15 +29,9 @@ def project(stack: Sandbox) -> Iterator[Project]:
     loop = stack.loop
     made = create_project(loop.label_studio, "recovery", GOLD, labels_of(GOLD))
     stack.run("connect", "--project", str(made.id), "--train-threshold", "1000")
-    wait_until(lambda: fresh(stack, made), 60, "the starter's predictions")
+    wait_until(lambda: not stack.stale(made, STARTER_VERSION), 60, "the starter's predictions")
     yield made
     loop.label_studio._call("DELETE", f"api/projects/{made.id}/")
-
-
-def fresh(stack: Sandbox, project: Project) -> bool:
-    label_studio = stack.loop.label_studio
-    shown = label_studio.project(project.id).model_version == STARTER_VERSION
-    return shown and not label_studio.count_tasks(project.id, annotated=False, lacking_version=STARTER_VERSION)
 
 
 def new_labels(stack: Sandbox, project: Project) -> int:
@@ -66,15 +60,17 @@ def test_labels_whose_webhooks_got_lost_are_found(stack: Sandbox, project: Proje
     for hook in label_studio.webhooks(project.id):
         label_studio.delete_webhook(hook["id"])
 
-    list(annotate(label_studio, project, GOLD, 2))
+    submitted = {str(annotation_id) for annotation_id in annotate(label_studio, project, GOLD, 2)}
 
     wait_until(lambda: new_labels(stack, project) == 2, 60, "reconcile to find the labels")
+
+    assert stack.loop.state.new_label_ids(f"project-{project.id}") == submitted
 
 
 def test_tasks_imported_later_get_predictions_without_being_opened(stack: Sandbox, project: Project) -> None:
     stack.loop.label_studio.import_tasks(project.id, [{"data": {"text": "王芳明天去杭州市第一人民医院。"}}])
 
-    wait_until(lambda: fresh(stack, project), 60, "a prediction of the new task")
+    wait_until(lambda: not stack.stale(project, STARTER_VERSION), 60, "a prediction of the new task")
 
     (task,) = [t for t in stack.loop.label_studio.tasks(project) if t.text and t.text.startswith("王芳")]
     assert [(e.start, e.end, e.label) for e in task.predictions[0].entities][:1] == [(0, 2, "PER")]
@@ -90,7 +86,7 @@ def test_a_refresh_whose_worker_is_killed_is_done_by_another(stack: Sandbox, pro
 
     stack.kill("worker-predict")
 
-    wait_until(lambda: fresh(stack, project), 240, "another worker to finish the refresh")
+    wait_until(lambda: not stack.stale(project, STARTER_VERSION), 240, "another worker to finish the refresh")
     assert not loop.label_studio.count_tasks(project.id, annotated=False, min_predictions=2)
 
 
@@ -116,6 +112,8 @@ def test_a_version_that_passed_the_gate_is_promoted_though_its_worker_died(
     loop.registry.register(model, candidate, tmp_path / "dataset.jsonl", {}, Decision(True, "better"))
 
     wait_until(lambda: loop.registry.production(model).name == f"{model}-v1", 60, "reconcile to promote it")
+
+    assert loop.registry.production(model).generation == 1
 
 
 def test_connecting_again_changes_nothing(stack: Sandbox, project: Project) -> None:

@@ -1,0 +1,21 @@
+"""From texts to what annotators are shown: predictions under a project's label names, and the order of the tasks.
+
+The ML backend answers with it and a refresh stores it, so that a task looks the same whichever way it was reached.
+"""
+
+from collections.abc import Sequence
+
+from nerloop.acquisition import serving_scores
+from nerloop.documents import Prediction
+from nerloop.label_config import LabelConfig
+from nerloop.predictor import Predictor
+from nerloop.settings import Settings
+
+
+def pre_annotate(
+    predictor: Predictor, config: LabelConfig, texts: Sequence[str], settings: Settings
+) -> list[tuple[Prediction, float]]:
+    """Return one (prediction, serving score) a text, in order; the lowest score is served first."""
+    predictions = predictor.with_labels(config.shown_as(predictor.labels)).predict(texts)
+    scores = serving_scores(texts, [p.confidence for p in predictions], settings.dev_share, settings.gate_share)
+    return list(zip(predictions, scores, strict=True))
