@@ -62,7 +62,7 @@ class TrainingRun:
         if not forced and not self._is_due(model, labelled.manifest, bound):
             return Outcome("not_due", "fewer new labels than the threshold")
         sides = split(labelled.documents, self._loop.settings.dev_share, self._loop.settings.gate_share)
-        with tempfile.TemporaryDirectory(prefix=f"fine-tune-{model}-", dir=self._work_folder(model)) as folder:
+        with tempfile.TemporaryDirectory(dir=empty_work_folder(self._loop.settings.home, model)) as folder:
             dataset = Path(folder) / "dataset.jsonl"
             write_jsonl(dataset, labelled.documents)
             missing = _missing(sides)
@@ -138,13 +138,13 @@ class TrainingRun:
             }
         )
 
-    def _work_folder(self, model: str) -> Path:
-        """Return where runs work, without what killed runs of this model have left there."""
-        folder = self._loop.settings.home / "work"
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f"fine-tune-{model}-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        return folder
+
+def empty_work_folder(home: Path, model: str) -> Path:
+    """Return where a model's only run works, without what its killed runs have left there."""
+    folder = home / "work" / model
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _missing(sides: Split) -> str:
