@@ -33,6 +33,19 @@ class Document:
 
 
 @dataclass(frozen=True)
+class Uncertainty:
+    """How unsure a model is of a text, for choosing what to label next; no strategy is preferred here.
+
+    `least_confidence` = 1 - P(best path); `mnlp` = log P(best path) / length, at most 0 (Shen et al. 2018);
+    `token_entropy` in nats, the mean over characters of the entropy of the tags there. All at the temperature.
+    """
+
+    least_confidence: float
+    mnlp: float
+    token_entropy: float
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What one model object says of one text.
 
@@ -45,6 +58,7 @@ class Prediction:
     entities: tuple[Entity, ...]
     confidence: float
     model_version: str
+    uncertainty: Uncertainty
 
 
 Manifest = dict[str, str]

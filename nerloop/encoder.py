@@ -1,96 +1,113 @@
-"""From characters to vectors: a GRU (LAC's architecture) and a transformer (RaNER's). Owns vocabularies and networks.
+"""From tokens to vectors: a GRU (LAC's architecture) and a transformer (RaNER's). Owns the networks and their batches.
 
-Both read one character as one token, so tags are exact to the character, and have the same four members:
-`kind`, `hidden_size`, `max_characters` and `config` beside `ids` and `forward`. Loading and saving is checkpoint.py's.
+Both have the same members: `kind`, `tokenizer`, `hidden_size`, `max_tokens`, `config`, `collate` and `forward`.
+Loading and saving is checkpoint.py's.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from nerloop.tokenizer import CharacterVocabulary, SubwordTokenizer, Tokens
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B texts, padded: `ids` [B, T] with `sizes` [B] real ones, `heads` [B, L] with `lengths` [B] units.
+
+    `heads` are the places in `ids` that speak for each unit; padding repeats 0.
+    """
+
+    ids: Tensor
+    sizes: Tensor
+    heads: Tensor
+    lengths: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
+
+    def mask(self) -> Tensor:
+        """Return 1 at real ids, 0 at padding, [B, T]."""
+        return (torch.arange(self.ids.size(1), device=self.ids.device) < self.sizes[:, None]).long()
 
 
 class GruEncoder(nn.Module):
     """Character embedding and a two-layer bidirectional GRU."""
 
     kind = "gru"
-    max_characters = 2000  # no hard limit; windows bound the memory of very long texts
+    max_tokens = 2000  # no hard limit; windows bound the memory of very long texts
 
-    def __init__(self, vocabulary: Mapping[str, int], rows: int, embedding_size: int, hidden_size: int) -> None:
+    def __init__(self, tokenizer: CharacterVocabulary, rows: int, embedding_size: int, hidden_size: int) -> None:
         super().__init__()
-        self.vocabulary = dict(vocabulary)
+        self.tokenizer = tokenizer
         self.config: dict[str, Any] = {"rows": rows, "embedding_size": embedding_size, "hidden_size": hidden_size}
-        self.unknown = self.vocabulary["OOV"]
         self.embedding = nn.Embedding(rows, embedding_size)
         self.gru = nn.GRU(embedding_size, hidden_size, 2, batch_first=True, bidirectional=True)
         self.dropout = nn.Dropout(0.2)
         self.hidden_size = 2 * hidden_size
 
-    def ids(self, text: str) -> list[int]:
-        """Return one vocabulary row a character."""
-        return [self.vocabulary.get(character, self.unknown) for character in text]
+    def collate(self, texts: Sequence[Tokens]) -> Batch:
+        """Pad texts of at least one unit each."""
+        ids, sizes = pad([text.ids for text in texts])
+        heads, lengths = pad([text.heads for text in texts])
+        return Batch(ids, sizes, heads, lengths)
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Map ids [B, L] to vectors [B, L, hidden_size]; padding never reaches a real position."""
+    def forward(self, ids: Tensor, sizes: Tensor) -> Tensor:
+        """Map ids [B, T] to vectors [B, T, hidden_size]; padding never reaches a real position."""
         packed = pack_padded_sequence(
-            self.dropout(self.embedding(ids)), lengths.cpu(), batch_first=True, enforce_sorted=False
+            self.dropout(self.embedding(ids)), sizes.cpu(), batch_first=True, enforce_sorted=False
         )
         vectors, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=ids.size(1))
         return vectors
 
 
 class TransformerEncoder(nn.Module):
-    """A BERT-like encoder that reads `[CLS] character … [SEP]`."""
+    """A BERT or XLM-R encoder that reads `[CLS] … [SEP]`."""
 
     kind = "transformer"
+    # Rows of the position table that no token uses: RoBERTa starts to count behind its padding row.
+    unused_positions: ClassVar[dict[str, int]] = {"bert": 0, "xlm-roberta": 2}
 
-    def __init__(self, vocabulary: Mapping[str, int], config: Mapping[str, Any]) -> None:
+    def __init__(self, tokenizer: SubwordTokenizer, config: Mapping[str, Any]) -> None:
         super().__init__()
         from transformers import AutoConfig, AutoModel  # two seconds; only checkpoints with a transformer pay them
 
-        self.vocabulary = dict(vocabulary)
+        self.tokenizer = tokenizer
         self.config = dict(config)
         options = {key: value for key, value in config.items() if key != "model_type"}
         self.model = AutoModel.from_config(AutoConfig.for_model(config["model_type"], **options))
+        for parameter in self.model.pooler.parameters():
+            parameter.requires_grad = False  # kept because checkpoints have it; nothing reads it
         self.hidden_size = int(config["hidden_size"])
-        self.max_characters = int(config.get("max_position_embeddings", 512)) - 2
-        self.begin, self.end, self.unknown = (self.vocabulary[token] for token in ("[CLS]", "[SEP]", "[UNK]"))
+        unused = self.unused_positions[config["model_type"]]
+        self.max_tokens = int(config.get("max_position_embeddings", 512)) - unused - 2
 
-    def ids(self, text: str) -> list[int]:
-        """Return one vocabulary row a character; lower case where the vocabulary has no capital."""
-        rows = self.vocabulary
-        return [rows.get(character, rows.get(character.lower(), self.unknown)) for character in text]
+    def collate(self, texts: Sequence[Tokens]) -> Batch:
+        """Frame each text with the begin and end tokens, and pad."""
+        begin, end = self.tokenizer.begin, self.tokenizer.end
+        ids, sizes = pad([[begin, *text.ids, end] for text in texts], self.tokenizer.padding)
+        heads, lengths = pad([[head + 1 for head in text.heads] for text in texts])
+        return Batch(ids, sizes, heads, lengths)
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Map ids [B, L] to vectors [B, L, hidden_size]."""
-        framed = ids.new_zeros(ids.size(0), ids.size(1) + 2)
-        framed[:, 0] = self.begin
-        framed[:, 1:-1] = ids
-        framed[torch.arange(len(ids), device=ids.device), lengths + 1] = self.end
-        real = torch.arange(framed.size(1), device=ids.device)[None] < (lengths + 2)[:, None]
-        vectors: Tensor = self.model(input_ids=framed, attention_mask=real.long()).last_hidden_state
-        return vectors[:, 1:-1]
+    def forward(self, ids: Tensor, sizes: Tensor) -> Tensor:
+        """Map ids [B, T] to vectors [B, T, hidden_size]."""
+        real = torch.arange(ids.size(1), device=ids.device) < sizes[:, None]
+        vectors: Tensor = self.model(input_ids=ids, attention_mask=real.long()).last_hidden_state
+        return vectors
 
 
 Encoder = GruEncoder | TransformerEncoder
 
 
-def set_threads(kind: str) -> None:
-    """Set torch's threads for a kind of encoder: one for a GRU, all cores for a transformer.
-
-    A GRU's steps are too small to share: a second thread gains nothing on an idle machine, and beside another busy
-    process the two wait for each other at every step, which made a fine-tune ten times slower.
-    """
-    torch.set_num_threads(1 if kind == GruEncoder.kind else os.cpu_count() or 1)
-
-
-def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Return the rows as one tensor [B, L], padded with 0, and their lengths [B]."""
+def pad(rows: Sequence[Sequence[int]], value: int = 0) -> tuple[Tensor, Tensor]:
+    """Return the rows as one tensor [B, L], padded with a value, and their lengths [B]."""
     lengths = torch.tensor([len(row) for row in rows])
-    padded = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
+    padded = torch.full((len(rows), int(lengths.max())), value, dtype=torch.long)
     for number, row in enumerate(rows):
-        padded[number, : len(row)] = torch.tensor(row)
+        padded[number, : len(row)] = torch.as_tensor(row)
     return padded, lengths

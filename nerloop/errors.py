@@ -10,6 +10,7 @@ NerLoopError
 │   └── ProjectNotFound
 ├── RegistryError           the model registry is unreachable or inconsistent
 │   └── CheckpointCorrupt   files are missing or their sha256 differs
+├── HubError                ModelScope's hub is unreachable or refuses
 └── QueueUnreachable        Redis does not answer
 """
 
@@ -52,6 +53,10 @@ class RegistryError(NerLoopError):
 
 class CheckpointCorrupt(RegistryError):
     """A checkpoint's files are missing or differ from their sha256 sums."""
+
+
+class HubError(NerLoopError):
+    """ModelScope's hub is unreachable, does not have what is asked for, or refuses it."""
 
 
 class QueueUnreachable(NerLoopError):

@@ -1,6 +1,6 @@
 """Our own keys in Redis, all of which can be rebuilt: from Label Studio, from the registry, or by waiting.
 
-nerloop:bindings             hash  project id → {"model", "train_threshold"}
+nerloop:bindings             hash  project id → {"model", "train_threshold", "decoder"}
 nerloop:new-labels:MODEL     set   ids of annotations changed since the last decided run (a hint)
 nerloop:replica:ID           str   {model: version} a backend replica serves; gone when the replica is
 nerloop:promotions           channel, says that a model's production has changed (a hint)
@@ -14,6 +14,7 @@ from typing import Any, cast
 from redis import Redis
 
 from nerloop.jobs import redis_errors
+from nerloop.tagging import DecoderKind
 
 BINDINGS = "nerloop:bindings"
 PROMOTIONS_CHANNEL = "nerloop:promotions"
@@ -21,11 +22,12 @@ PROMOTIONS_CHANNEL = "nerloop:promotions"
 
 @dataclass(frozen=True)
 class Binding:
-    """A project, the model (business line) it feeds and is labelled by, and its threshold of new labels."""
+    """A project, the model (business line) it feeds and is labelled by, its threshold of new labels, its decoder."""
 
     project_id: int
     model: str
     train_threshold: int
+    decoder: DecoderKind = "flat"
 
 
 def default_model(project_id: int) -> str:

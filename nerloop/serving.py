@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 
 from nerloop import checkpoint
-from nerloop.encoder import set_threads
 from nerloop.errors import RegistryError
 from nerloop.predictor import Predictor
 from nerloop.registry import Registry
+from nerloop.runtime import fastest, set_threads
 from nerloop.starter import starter
 
 logger = logging.getLogger(__name__)
@@ -41,10 +41,13 @@ class ServingModels:
             if loaded is not None and loaded.model_version == name:
                 return loaded
             if version is None:
-                predictor = Predictor(starter(), name)
+                tagger, admitted = starter(), {}
             else:
-                predictor = Predictor(checkpoint.load(self._registry.download(version, self._cache)), name)
-            set_threads(predictor.tagger.encoder.kind)
+                loaded_checkpoint = checkpoint.load(self._registry.download(version, self._cache))
+                tagger, admitted = loaded_checkpoint.tagger, loaded_checkpoint.admitted
+            runtime, _ = fastest(tagger, admitted, self._cache)
+            set_threads(tagger.encoder.kind)
+            predictor = Predictor(tagger, name, runtime=runtime)
             predictor.predict([WARM_UP_TEXT])
             self._predictors[model] = predictor
             logger.info("Serving %s as %s", model, name)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from nerloop.encoder import GruEncoder
 from nerloop.tagger import Tagger
-from nerloop.tagging import TagSet
+from nerloop.tagging import Decoder, TagSet
+from nerloop.tokenizer import CharacterVocabulary
 
 STARTER_LABELS = ("LOC", "ORG", "PER", "TIME")
 
@@ -42,10 +43,10 @@ def fresh_starter() -> Tagger:
     }
     rows, embedding_size = weights["embedding_0.w_0"].shape
     hidden_size = weights[GRU_WEIGHTS[0][1]].shape[-1]
-    encoder = GruEncoder(_vocabulary(folder), rows, embedding_size, hidden_size)
+    encoder = GruEncoder(CharacterVocabulary(_vocabulary(folder)), rows, embedding_size, hidden_size)
     tag_set = _tag_set(folder)
     known = len(tag_set.tags)  # the graph has ten rows more, which no tag names and which training never raised
-    tagger = Tagger(encoder, tag_set)
+    tagger = Tagger(encoder, Decoder("flat", (tag_set,)))
     with torch.no_grad():
         encoder.embedding.weight.copy_(weights["embedding_0.w_0"])
         for layer, (inputs, recurrent, biases) in enumerate(GRU_WEIGHTS):
@@ -59,7 +60,7 @@ def fresh_starter() -> Tagger:
         tagger.linear.weight.copy_(weights["linear_0.w_0"].T[:known])
         tagger.linear.bias.copy_(weights["linear_0.b_0"][:known])
         transitions = numpy.load(folder / "lac_crf_transitions.npy", allow_pickle=False)
-        tagger.crf.transitions.copy_(torch.from_numpy(transitions[:known, :known]))
+        tagger.crf.transitions[0] = torch.from_numpy(transitions[:known, :known])
     return tagger.eval()
 
 

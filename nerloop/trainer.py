@@ -1,37 +1,50 @@
 """Fine-tunes a tagger on labelled documents. Owns the loop on one screen; what happens around it is the caller's.
 
-Learning rates per group: what is new (linear, CRF) learns faster than what was pre-trained (the encoder).
+Learning rates per group: what is new (linear, CRF) learns faster than what was pre-trained (the encoder). What is
+evaluated and kept is the moving average of the weights. Under `accelerate launch` several processes share the work.
 """
 
-import copy
+import hashlib
+import json
 import math
 import random
+import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nerloop.documents import Document
-from nerloop.encoder import pad, set_threads
+from nerloop.documents import Document, fingerprint
+from nerloop.encoder import pad
 from nerloop.predictor import Predictor, score
-from nerloop.tagger import Tagger
+from nerloop.runtime import bf16_pays, set_threads
+from nerloop.tagger import Tagger, weights_key
+from nerloop.temperature import fit_temperature
+from nerloop.tokenizer import Tokens
+from nerloop.training_state import SavedState, TrainingState
 
 ENCODER_LEARNING_RATE = {"gru": 1e-3, "transformer": 3e-5}
-HEAD_LEARNING_RATE = 5e-3
+LINEAR_LEARNING_RATE = {"gru": 5e-3, "transformer": 5e-4}
+CRF_LEARNING_RATE = 5e-3
 BATCH_SIZE = 16
 CLIP_NORM = 5.0
 WARM_UP = 0.1
+AVERAGE = 0.98  # of the moving average of the weights
 MIN_STEPS = 250  # with few documents, epochs are added until there are this many steps …
 EPOCHS = (12, 25)  # … within these bounds
+PATIENCE = 6  # epochs without a better dev F1 that end a run
 MIN_DEV_ENTITIES = 30  # fewer say nothing: then the last epoch is kept and no temperature is fitted
 TRAINING_CHARACTERS = 400  # longer texts are cut into pieces that break no entity
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Progress after one epoch: `number` of `total`, mean training loss, dev micro-F1 (None without a dev set)."""
+    """One epoch that ended: `number` of `total`, mean training loss, dev micro-F1 (None without a dev set)."""
 
     number: int
     total: int
@@ -40,8 +53,21 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """Where a fine-tune stands after a step: `step` of `steps` in all, `loss` of this epoch so far, the last epoch."""
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    loss: float
+    seconds_left: float
+    last_epoch: Epoch | None = None
+
+
+@dataclass(frozen=True)
 class Fit:
-    """What came of a fit; `dropped_entities` did not fit flat tags, `used_dev` tells whether dev chose anything."""
+    """What came of a fit; `dropped_entities` did not fit the decoder, `used_dev` tells whether dev chose anything."""
 
     epochs: tuple[Epoch, ...]
     best_epoch: int
@@ -49,134 +75,278 @@ class Fit:
     used_dev: bool
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers one may set: `epochs` None goes by the data, `learning_rate` None by the kind of encoder."""
+
+    epochs: int | None = None
+    batch_size: int = BATCH_SIZE
+    learning_rate: float | None = None
+    seed: int = 0
+
+
 class Trainer:
     """Runs AdamW with linear warm-up and decay; same documents and seed, same model (on one machine)."""
 
-    def __init__(self, seed: int = 0, on_epoch: Callable[[Epoch], None] | None = None) -> None:
-        self._seed = seed
-        self._on_epoch = on_epoch
+    def __init__(
+        self,
+        recipe: Recipe | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        state_folder: Path | None = None,
+    ) -> None:
+        """`on_progress` is called after each step; what it raises ends the run there (that is how one is cancelled).
+
+        With a `state_folder` a run that was killed goes on from where it last saved, and ends as if it had not been.
+        """
+        self._recipe = recipe or Recipe()
+        self._on_progress = on_progress or (lambda progress: None)
+        self._state_folder = state_folder
 
     def fit(self, tagger: Tagger, train: Sequence[Document], dev: Sequence[Document]) -> Fit:
         """Train in place; with enough dev entities the best epoch's weights are kept and the temperature is fitted.
 
         Raises `ValueError` when there is nothing to train on.
         """
-        set_threads(tagger.encoder.kind)
-        random.seed(self._seed)
-        torch.manual_seed(self._seed)
+        from accelerate import Accelerator  # a second
+
         examples, dropped = _examples(tagger, train)
         if not examples:
             raise ValueError("no training documents with text")
-        total = min(max(EPOCHS[0], math.ceil(MIN_STEPS * BATCH_SIZE / len(examples))), EPOCHS[1])
-        optimizer = torch.optim.AdamW(_parameter_groups(tagger), weight_decay=1e-2, fused=True)
-        schedule = _schedule(optimizer, total * math.ceil(len(examples) / BATCH_SIZE))
+        set_threads(tagger.encoder.kind)
+        torch.manual_seed(self._recipe.seed)
+        state = None
+        if self._state_folder is not None:
+            state = TrainingState(self._state_folder, _run_key(self._recipe, tagger, train, dev))
+        accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        run = _Run(tagger, examples, self._recipe, accelerator, state)
         judged = sum(len(document.entities) for document in dev) >= MIN_DEV_ENTITIES
-        epochs: list[Epoch] = []
-        best: tuple[float, int, dict[str, Tensor]] | None = None
-        for number in range(1, total + 1):
-            loss = _train_epoch(tagger, examples, optimizer, schedule)
-            dev_f1 = score(Predictor(tagger, ""), dev).micro.f1 if judged else None
-            epochs.append(Epoch(number, total, loss, dev_f1))
-            if dev_f1 is not None and (best is None or dev_f1 >= best[0]):
-                best = dev_f1, number, copy.deepcopy(tagger.state_dict())
-            if self._on_epoch is not None:
-                self._on_epoch(epochs[-1])
-        if best is not None:
-            tagger.load_state_dict(best[2])
-            tagger.temperature = _fit_temperature(tagger, dev)
+        while not run.ended():
+            loss = run.epoch(self._on_progress)
+            with run.averaged():
+                dev_f1 = score(Predictor(tagger, ""), dev).micro.f1 if judged else None
+            run.close_epoch(loss, _agreed(accelerator, dev_f1))
+        run.keep_best()
+        if judged:
+            tagger.temperature = fit_temperature(Predictor(tagger, ""), dev)
         tagger.eval()
-        return Fit(tuple(epochs), best[1] if best else total, dropped, judged)
+        if state is not None and accelerator.is_main_process:
+            state.forget()
+        return Fit(tuple(run.epochs), run.best_epoch, dropped, judged)
 
 
-Example = tuple[list[int], list[int]]
+class _Run:
+    """The weights, their average and the optimizer while they change, and the numbers that say how far they are."""
+
+    def __init__(
+        self,
+        tagger: Tagger,
+        examples: Sequence["Example"],
+        recipe: Recipe,
+        accelerator: Any,
+        state: TrainingState | None,
+    ) -> None:
+        self.epochs: list[Epoch] = []
+        self.best_epoch = 0
+        self._tagger, self._examples, self._recipe = tagger, examples, recipe
+        self._accelerator, self._state = accelerator, state
+        self._total = recipe.epochs or epochs_for(len(examples), recipe.batch_size)
+        optimizer = torch.optim.AdamW(_parameter_groups(tagger, recipe.learning_rate), weight_decay=1e-2, fused=True)
+        self._rates = [float(group["lr"]) for group in optimizer.param_groups]
+        self._model, self._optimizer = accelerator.prepare(tagger, optimizer)
+        self._weights: dict[str, Tensor] = {
+            name: weight for name, weight in tagger.named_parameters() if weight.requires_grad
+        }
+        self._average = _copies(self._weights)
+        self._best = _copies(self._weights)
+        self._steps_an_epoch = math.ceil(math.ceil(len(examples) / recipe.batch_size) / accelerator.num_processes)
+        self._step = 0  # steps taken in all
+        self._losses = 0.0  # sum over the steps of this epoch
+        device = accelerator.device.type
+        fast = tagger.encoder.kind == "transformer" and bf16_pays(device)
+        self._autocast = lambda: torch.autocast(device, torch.bfloat16, enabled=fast)
+        saved = None if state is None else state.load()
+        if saved is not None:
+            self._restore(saved)
+
+    def ended(self) -> bool:
+        """Tell whether all epochs are done, or the last ones brought nothing."""
+        done = len(self.epochs)
+        return done == self._total or done - self.best_epoch >= PATIENCE
+
+    def epoch(self, on_progress: Callable[[Progress], None]) -> float:
+        """Take the steps that are left of this epoch; return its mean loss."""
+        number = len(self.epochs) + 1
+        self._model.train()
+        rank, processes = self._accelerator.process_index, self._accelerator.num_processes
+        batches = list(batches_of(self._examples, self._recipe.batch_size, f"{self._recipe.seed}/{number}"))
+        mine = [batches[(place * processes + rank) % len(batches)] for place in range(self._steps_an_epoch)]
+        started, first = time.monotonic(), self._step
+        for place in range(self._step - (number - 1) * self._steps_an_epoch, self._steps_an_epoch):
+            self._losses += self._take(mine[place])
+            self._step += 1
+            steps = self._total * self._steps_an_epoch
+            pace = (time.monotonic() - started) / (self._step - first)
+            loss = self._losses / (place + 1)
+            left = pace * (steps - self._step)
+            last = self.epochs[-1] if self.epochs else None
+            on_progress(Progress(self._step, steps, number, self._total, loss, left, last))
+            if self._state is not None and self._state.due():
+                self._save()
+        return self._losses / self._steps_an_epoch
+
+    def close_epoch(self, loss: float, dev_f1: float | None) -> None:
+        """Note how the epoch went; its averaged weights are kept if they are the best so far."""
+        best = max((epoch.dev_f1 for epoch in self.epochs if epoch.dev_f1 is not None), default=None)
+        self.epochs.append(Epoch(len(self.epochs) + 1, self._total, loss, dev_f1))
+        self._losses = 0.0
+        if dev_f1 is None or best is None or dev_f1 >= best:
+            self.best_epoch = len(self.epochs)
+            _copy(self._average, self._best)
+        if self._state is not None:
+            self._save()
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the averaged weights into the tagger for a while."""
+        trained = _copies(self._weights)
+        _copy(self._average, self._weights)
+        try:
+            yield
+        finally:
+            _copy(trained, self._weights)
+
+    def keep_best(self) -> None:
+        """Put the best weights into the tagger for good."""
+        _copy(self._best, self._weights)
+
+    def _take(self, batch: Sequence["Example"]) -> float:
+        warm_up = max(1, int(self._total * self._steps_an_epoch * WARM_UP))
+        left = (self._total * self._steps_an_epoch - self._step) / max(1, self._total * self._steps_an_epoch - warm_up)
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * min((self._step + 1) / warm_up, left)
+        inputs = self._tagger.encoder.collate([tokens for tokens, _ in batch]).to(self._accelerator.device)
+        layers = [pad([tags[layer] for _, tags in batch])[0] for layer in range(len(self._tagger.decoder.layers))]
+        with self._autocast():
+            loss: Tensor = self._model(inputs, torch.stack(layers).to(self._accelerator.device))
+        self._optimizer.zero_grad()
+        self._accelerator.backward(loss)
+        self._accelerator.clip_grad_norm_(self._weights.values(), CLIP_NORM)
+        self._optimizer.step()
+        with torch.no_grad():
+            decay = min(AVERAGE, (1 + self._step) / (10 + self._step))
+            torch._foreach_lerp_(list(self._average.values()), list(self._weights.values()), 1 - decay)
+        value: float = loss.item()
+        return value
+
+    def _parts(self) -> dict[str, Mapping[str, Tensor]]:
+        return {"weights": self._weights, "average": self._average, "best": self._best}
+
+    def _save(self) -> None:
+        if not self._accelerator.is_main_process or self._state is None:
+            return
+        tensors = {f"{part}.{name}": tensor for part, named in self._parts().items() for name, tensor in named.items()}
+        for name, weight in self._weights.items():
+            for key, value in self._optimizer.state[weight].items():
+                tensors[f"optimizer.{key}.{name}"] = value
+        numbers = {
+            "step": self._step,
+            "losses": self._losses,
+            "best_epoch": self.best_epoch,
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+        }
+        self._state.save({**tensors, "random": torch.get_rng_state()}, numbers)
+
+    def _restore(self, saved: SavedState) -> None:
+        for part, named in self._parts().items():
+            _copy({name: saved.tensors[f"{part}.{name}"] for name in named}, named)
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            for name, weight in self._weights.items():
+                if f"optimizer.{key}.{name}" in saved.tensors:
+                    self._optimizer.state[weight][key] = saved.tensors[f"optimizer.{key}.{name}"].to(weight.device)
+        self._step, self._losses = int(saved.numbers["step"]), float(saved.numbers["losses"])
+        self.best_epoch = int(saved.numbers["best_epoch"])
+        self.epochs = [Epoch(**epoch) for epoch in saved.numbers["epochs"]]
+        torch.set_rng_state(saved.tensors["random"])
+
+
+Example = tuple[Tokens, list[list[int]]]
+"""A text and, for each layer, one tag id a character."""
+
+
+def epochs_for(examples: int, batch_size: int = BATCH_SIZE) -> int:
+    """Return how many epochs a number of examples is trained for."""
+    return min(max(EPOCHS[0], math.ceil(MIN_STEPS * batch_size / examples)), EPOCHS[1])
+
+
+def batches_of(examples: Sequence[Example], size: int, seed: str) -> Iterator[list[Example]]:
+    """Yield batches of similar length in random order, so that little is padding; the same for the same seed."""
+    order = random.Random(seed)
+    shuffled = order.sample(examples, len(examples))
+    pool = 8 * size
+    batches = []
+    for start in range(0, len(shuffled), pool):
+        ordered = sorted(shuffled[start : start + pool], key=lambda example: len(example[0].ids))
+        batches += [ordered[i : i + size] for i in range(0, len(ordered), size)]
+    order.shuffle(batches)
+    yield from batches
+
+
+def _agreed(accelerator: Any, dev_f1: float | None) -> float | None:
+    """Return the main process's figure in every process: they must end at the same epoch."""
+    from accelerate.utils import broadcast_object_list
+
+    shared = [dev_f1]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(shared)
+    return shared[0]
 
 
 def _examples(tagger: Tagger, documents: Sequence[Document]) -> tuple[list[Example], int]:
-    """Return (character ids, tag ids) of each piece of text, and how many entities flat tags cannot hold."""
+    """Return tokens and tags of each piece of text, and how many entities the decoder cannot hold."""
     examples, dropped = [], 0
-    limit = min(TRAINING_CHARACTERS, tagger.encoder.max_characters)
+    limit = min(TRAINING_CHARACTERS, tagger.encoder.max_tokens)
     for document in documents:
-        tags, lost = tagger.tag_set.encode(document)
+        rows, lost = tagger.decoder.encode(document)
         dropped += lost
-        ids = tagger.encoder.ids(document.text)
-        cuts = [i for i, tag in enumerate(tags) if tagger.tag_set.may_start(tag)]  # where no entity is open
+        tokens = tagger.encoder.tokenizer.tokenize(document.text)
+        opens = [layer.may_start for layer in tagger.decoder.layers]
+        units = range(len(tokens.heads))
+        cuts = [i for i in units if all(may(row[i]) for may, row in zip(opens, rows, strict=True))]  # no entity is open
         start = 0
-        while start < len(ids):
-            end = len(ids) if len(ids) - start <= limit else cuts[bisect_right(cuts, start + limit) - 1]
+        while start < len(tokens.heads):
+            end = len(units) if len(units) - start <= limit else cuts[bisect_right(cuts, start + limit) - 1]
             if end == start:  # one entity is longer than a piece may be: it is left out
-                end = [*cuts, len(ids)][bisect_right(cuts, start)]
+                end = [*cuts, len(units)][bisect_right(cuts, start)]
                 dropped += 1
             else:
-                examples.append((ids[start:end], tags[start:end]))
+                examples.append((tokens.cut(start, end, tagger.encoder.max_tokens), [row[start:end] for row in rows]))
             start = end
     return examples, dropped
 
 
-def _parameter_groups(tagger: Tagger) -> list[dict[str, object]]:
-    head = [*tagger.linear.parameters(), *tagger.crf.parameters()]
+def _parameter_groups(tagger: Tagger, learning_rate: float | None) -> list[dict[str, Any]]:
+    kind = tagger.encoder.kind
     return [
-        {"params": list(tagger.encoder.parameters()), "lr": ENCODER_LEARNING_RATE[tagger.encoder.kind]},
-        {"params": head, "lr": HEAD_LEARNING_RATE},
+        {
+            "params": [weight for weight in tagger.encoder.parameters() if weight.requires_grad],
+            "lr": learning_rate or ENCODER_LEARNING_RATE[kind],
+        },
+        {"params": list(tagger.linear.parameters()), "lr": LINEAR_LEARNING_RATE[kind]},
+        {"params": list(tagger.crf.parameters()), "lr": CRF_LEARNING_RATE},
     ]
 
 
-def _schedule(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
-    warm_up = max(1, int(steps * WARM_UP))
-    return torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warm_up, (steps - step) / max(1, steps - warm_up))
-    )
+def _run_key(recipe: Recipe, tagger: Tagger, train: Sequence[Document], dev: Sequence[Document]) -> str:
+    """Return what a run is known by: the same start, data and recipe."""
+    facts = [asdict(recipe), weights_key(tagger), tagger.decoder.kind, fingerprint(train), fingerprint(dev)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _train_epoch(
-    tagger: Tagger,
-    examples: Sequence[Example],
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-) -> float:
-    tagger.train()
-    losses = []
-    for batch in _batches(examples):
-        ids, lengths = pad([ids for ids, _ in batch])
-        tags, _ = pad([tags for _, tags in batch])
-        loss = tagger.loss(ids, tags, lengths)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        nn.utils.clip_grad_norm_(tagger.parameters(), CLIP_NORM)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-    return sum(losses) / len(losses)
-
-
-def _batches(examples: Sequence[Example]) -> Iterator[list[Example]]:
-    """Yield batches of similar length in random order, so that little is padding."""
-    shuffled = random.sample(examples, len(examples))
-    pool = 8 * BATCH_SIZE
-    batches = []
-    for start in range(0, len(shuffled), pool):
-        ordered = sorted(shuffled[start : start + pool], key=lambda example: len(example[0]))
-        batches += [ordered[i : i + BATCH_SIZE] for i in range(0, len(ordered), BATCH_SIZE)]
-    random.shuffle(batches)
-    yield from batches
+def _copies(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: weight.detach().clone() for name, weight in weights.items()}
 
 
 @torch.no_grad()
-def _fit_temperature(tagger: Tagger, dev: Sequence[Document]) -> float:
-    """Return the temperature that makes the dev set's gold tags likeliest (Guo et al. 2017, on the CRF's weights)."""
-    tagger.eval()
-    examples, _ = _examples(tagger, dev)
-    batches = []
-    for start in range(0, len(examples), BATCH_SIZE):
-        ids, lengths = pad([ids for ids, _ in examples[start : start + BATCH_SIZE]])
-        tags, _ = pad([tags for _, tags in examples[start : start + BATCH_SIZE]])
-        batches.append((tagger.emissions(ids, lengths), tags, lengths))
-
-    def loss(temperature: float) -> float:
-        total = 0.0
-        for emissions, tags, lengths in batches:
-            marginals = tagger.crf.marginals(emissions, lengths, temperature).tags()
-            gold = marginals.gather(2, tags[..., None]).squeeze(2).clamp_min(1e-12).log()
-            total -= float((gold * (torch.arange(gold.size(1))[None] < lengths[:, None])).sum())
-        return total
-
-    return min((0.5 + 0.1 * step for step in range(36)), key=loss)
+def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    for name, tensor in source.items():
+        target[name].copy_(tensor)

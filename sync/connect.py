@@ -13,6 +13,7 @@ from nerloop.label_studio import LabelStudio
 from nerloop.project_state import Binding, default_model
 from nerloop.promotions import check_model_name
 from nerloop.settings import Settings
+from nerloop.tagging import DecoderKind
 from nerloop.tasks import Project
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def connect(
     project_id: int,
     model: str | None = None,
     train_threshold: int | None = None,
+    decoder: DecoderKind | None = None,
 ) -> Binding:
     """Connect a project and return its binding; what is None stays as Label Studio stores it, else has its default.
 
@@ -49,7 +51,9 @@ def connect(
     _check_config(project)
     old = _our_backend(label_studio, settings, project)
     stored = binding_of(project_id, old.get("extra_params"), settings)
-    binding = Binding(project_id, model or stored.model, train_threshold or stored.train_threshold)
+    binding = Binding(
+        project_id, model or stored.model, train_threshold or stored.train_threshold, decoder or stored.decoder
+    )
     _save_backend(label_studio, settings, binding, old.get("id"))
     _save_webhook(label_studio, settings, project, old.get("url") or settings.backend_url)
     label_studio.update_project(
@@ -82,7 +86,7 @@ def binding_of(project_id: int, extra_params: object, settings: Settings) -> Bin
         logger.warning("Project %s, extra params of its ML backend: %s", project_id, error)
         name = default_model(project_id)
     threshold = given if isinstance(given, int) and given >= 1 else settings.train_threshold
-    return Binding(project_id, name, threshold)
+    return Binding(project_id, name, threshold, "nested" if params.get("decoder") == "nested" else "flat")
 
 
 def _check_config(project: Project) -> None:
@@ -120,7 +124,11 @@ def _save_backend(label_studio: LabelStudio, settings: Settings, binding: Bindin
         "url": settings.backend_url,
         "title": TITLE,
         "is_interactive": False,
-        "extra_params": {"model": binding.model, "train_threshold": binding.train_threshold},
+        "extra_params": {
+            "model": binding.model,
+            "train_threshold": binding.train_threshold,
+            "decoder": binding.decoder,
+        },
         "auth_method": "NONE",
     }
     if settings.basic_auth_user:

@@ -4,10 +4,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from nerloop.documents import Document, Manifest, fingerprint, write_jsonl
 from nerloop.label_studio import LabelStudio
+from nerloop.settings import Settings
+from nerloop.split import side_of
 from nerloop.tasks import Annotation, Project, Task, documents
 
 
@@ -43,6 +46,13 @@ def snapshot(label_studio: LabelStudio, projects: Iterable[Project]) -> Snapshot
         tasks = _noting(label_studio.tasks(project, annotated=True), manifest)
         found.extend(documents(project, tasks))
     return Snapshot(tuple(found), manifest, tuple(sorted(labels)))
+
+
+def sample_texts(label_studio: LabelStudio, projects: Iterable[Project], settings: Settings, count: int) -> list[str]:
+    """Return up to `count` texts of a model's projects, labelled or not, none of them from the gate side."""
+    texts = (task.text for project in projects for task in label_studio.tasks(project))
+    usable = (text for text in texts if text and side_of(text, settings.dev_share, settings.gate_share) != "gate")
+    return list(islice(usable, count))
 
 
 def new_labels(label_studio: LabelStudio, projects: Iterable[Project], decided: Manifest) -> set[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nerloop import checkpoint
+from nerloop.admission import MIN_TEXTS, admission
 from nerloop.base import load_base
 from nerloop.documents import Manifest, write_jsonl
 from nerloop.evaluation import Evaluation
@@ -20,12 +21,15 @@ from nerloop.project_state import Binding
 from nerloop.registry import Candidate, ModelVersion, Production
 from nerloop.split import Split, split
 from nerloop.tagger import adapt
+from nerloop.tagging import Decoder
 from nerloop.tasks import Project
-from nerloop.trainer import Epoch, Fit, Trainer
-from sync.pull import Snapshot, changed_labels, new_labels, snapshot
+from nerloop.trainer import Fit, Progress, Trainer
+from sync.pull import Snapshot, changed_labels, new_labels, sample_texts, snapshot
 from sync.push import push
 
 logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_WORDS = 1.0
 
 Ending = Literal["promoted", "rejected", "no_data", "superseded", "not_due"]
 
@@ -46,6 +50,7 @@ class TrainingRun:
         """`on_progress` is told each step, and each epoch with loss and seconds left."""
         self._loop = loop
         self._on_progress = on_progress
+        self._next_word = 0.0
 
     def run(self, model: str, *, forced: bool = False) -> Outcome:
         """Run to the end. Unless `forced`, a run for fewer new labels than the threshold ends as `not_due`.
@@ -70,7 +75,7 @@ class TrainingRun:
                 self._loop.registry.record_no_data(model, dataset, labelled.manifest, missing)
                 outcome = Outcome("no_data", missing)
             else:
-                outcome = self._train_and_decide(model, production, projects, labelled, sides, dataset)
+                outcome = self._train_and_decide(model, production, bound, projects, labelled, sides, dataset)
         # What was submitted meanwhile counts towards the next run.
         noted = self._loop.state.new_label_ids(model)
         changed = new_labels(self._loop.label_studio, projects, labelled.manifest)
@@ -86,27 +91,33 @@ class TrainingRun:
         self,
         model: str,
         production: Production,
+        bound: list[Binding],
         projects: list[Project],
         labelled: Snapshot,
         sides: Split,
         dataset: Path,
     ) -> Outcome:
-        base = load_base(self._loop.settings.base_model)
-        tagger = adapt(base, labelled.labels, _shown_as(projects, base.tag_set.labels))
+        settings = self._loop.settings
+        serving = self._loop.serving.update(model)
+        base = load_base(settings.base_model, settings.checkpoint_cache)
+        known = base.tagger.decoder.labels
+        tagger = adapt(base.tagger, _decoder(bound, labelled, sides), _shown_as(projects, known))
         started = time.monotonic()
-        fit = Trainer(on_epoch=lambda epoch: self._say_epoch(epoch, started)).fit(tagger, sides.train, sides.dev)
+        trainer = Trainer(on_progress=self._say_progress, state_folder=state_folder(settings.home, model))
+        fit = trainer.fit(tagger, sides.train, sides.dev)
         self._on_progress({"step": "evaluating"})
         # While dev holds too little to choose anything by, nothing was chosen on it, and it judges with the gate.
         gate = sides.gate if fit.used_dev else (*sides.gate, *sides.dev)
         candidate_scores = score(Predictor(tagger, "candidate"), gate)
-        serving = self._loop.serving.update(model)
         current_scores = score(serving.with_labels(_shown_as(projects, serving.labels)), gate)
         decision = decide(candidate_scores, current_scores, serving.model_version)
 
         metrics = _metrics(candidate_scores, current_scores, sides, fit, time.monotonic() - started)
         folder = dataset.parent / "checkpoint"
-        facts = checkpoint.TrainingFacts(self._loop.settings.base_model, labelled.fingerprint, metrics)
-        checkpoint.save(tagger, facts, folder)
+        texts = sample_texts(self._loop.label_studio, projects, settings, MIN_TEXTS)
+        admitted = admission(tagger, texts, settings.checkpoint_cache)
+        made = checkpoint.Provenance(base.source, labelled.fingerprint, metrics, base.revision, admitted)
+        checkpoint.save(tagger, made, folder)
         candidate = Candidate(
             folder=folder,
             labels=labelled.labels,
@@ -125,26 +136,48 @@ class TrainingRun:
             return Outcome("superseded", f"{version}: production changed while it was trained", version)
         return Outcome("promoted", decision.reason, version)
 
-    def _say_epoch(self, epoch: Epoch, started: float) -> None:
-        spent = time.monotonic() - started
+    def _say_progress(self, progress: Progress) -> None:
+        if time.monotonic() < self._next_word and progress.step < progress.steps:
+            return
+        self._next_word = time.monotonic() + SECONDS_BETWEEN_WORDS
         self._on_progress(
             {
                 "step": "training",
-                "epoch": epoch.number,
-                "epochs": epoch.total,
-                "loss": round(epoch.loss, 4),
-                "dev_f1": epoch.dev_f1,
-                "seconds_left": round(spent / epoch.number * (epoch.total - epoch.number)),
+                "epoch": progress.epoch,
+                "epochs": progress.epochs,
+                "loss": round(progress.loss, 4),
+                "dev_f1": progress.last_epoch.dev_f1 if progress.last_epoch else None,
+                "seconds_left": round(progress.seconds_left),
             }
         )
 
 
 def empty_work_folder(home: Path, model: str) -> Path:
     """Return where a model's only run works, without what its killed runs have left there."""
-    folder = home / "work" / model
+    folder = home / "work" / model / "run"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
+
+
+def state_folder(home: Path, model: str) -> Path:
+    """Return where a model's run saves how far it is, so that a killed one goes on from there."""
+    return home / "work" / model / "state"
+
+
+def _decoder(bound: list[Binding], labelled: Snapshot, sides: Split) -> Decoder:
+    """Return the decoder the model's projects were bound with; nested where one of them was."""
+    if any(binding.decoder == "nested" for binding in bound):
+        return Decoder.nested(labelled.labels, sides.train)
+    decoder = Decoder.flat(labelled.labels)
+    dropped = sum(decoder.encode(document)[1] for document in sides.train)
+    if dropped:
+        logger.warning(
+            "%s entities overlap others and a flat decoder cannot learn them; if they are meant, connect the project "
+            "again with --decoder nested",
+            dropped,
+        )
+    return decoder
 
 
 def _missing(sides: Split) -> str:

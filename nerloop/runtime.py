@@ -1,0 +1,272 @@
+"""What computes a model's tag scores on this machine. Owns the candidates, their admission and the choice.
+
+CPUs differ: bf16 is twice as fast as fp32 on one and 130 times slower on another. So nothing is assumed: the
+candidates are timed for about a second on the machine that serves, and the choice is kept beside the checkpoints.
+torch fp32 and ONNX Runtime fp32 agree to rounding. bf16 and int8 do not: they serve only a checkpoint for which it
+was measured, when it was built, that their entities are the same (`admission`).
+"""
+
+import copy
+import hashlib
+import json
+import logging
+import math
+import os
+import platform
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+
+from nerloop.encoder import Batch, GruEncoder, TransformerEncoder
+from nerloop.tagger import Tagger, weights_key
+from nerloop.tokenizer import Tokens
+
+logger = logging.getLogger(__name__)
+
+# Ids a batch. BERT at 1,024 stays in the cache of a core: 0.80 of the GEMM peak, 0.49 at 4,096.
+TOKENS_A_BATCH = {"gru": 8192, "transformer": 1024}
+TOKENS_A_BATCH_CUDA = 32768
+TIMED = ((1, 48), (20, 48))  # (texts, ids each) that candidates are timed on: an open task, and a part of a refresh
+SECONDS_EACH = 0.25
+OPSET = 17
+EXACT = ("torch-fp32", "onnx-fp32")
+INEXACT = ("torch-bf16", "onnx-int8")
+
+
+class Runtime(Protocol):
+    """Computes tag scores; `name` says how, `tokens_a_batch` how many ids it likes at once."""
+
+    name: str
+    tokens_a_batch: int
+
+    def emissions(self, batch: Batch) -> Tensor:
+        """Return tag scores [N, B, L, K] in fp32, on the CPU."""
+
+
+class TorchRuntime:
+    """The tagger itself, in fp32 or in a bf16 copy of its encoder, on the CPU or a GPU."""
+
+    def __init__(self, tagger: Tagger, dtype: torch.dtype = torch.float32) -> None:
+        self._device = next(tagger.parameters()).device
+        cuda = self._device.type == "cuda"
+        self.name = f"torch-{'fp32' if dtype == torch.float32 else 'bf16'}{'-cuda' if cuda else ''}"
+        self.tokens_a_batch = TOKENS_A_BATCH_CUDA if cuda else TOKENS_A_BATCH[tagger.encoder.kind]
+        self._tagger = tagger if dtype == torch.float32 else copy.deepcopy(tagger).to(dtype)
+
+    def emissions(self, batch: Batch) -> Tensor:
+        """Return tag scores [N, B, L, K] in fp32, on the CPU."""
+        with torch.inference_mode():
+            return self._tagger.emissions(batch.to(self._device)).cpu()
+
+
+class OnnxRuntime:
+    """ONNX Runtime on an exported graph of encoder and linear layer."""
+
+    def __init__(self, tagger: Tagger, graph: Path, name: str) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads_for(tagger.encoder.kind)
+        options.log_severity_level = 3
+        # Idle threads that spin for work take the cores from the CRF, which runs between two batches.
+        options.add_session_config_entry(
+            "session.intra_op.allow_spinning", "1" if tagger.encoder.kind != "gru" else "0"
+        )
+        self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        self._tagger = tagger
+        self.name = name
+        self.tokens_a_batch = TOKENS_A_BATCH[tagger.encoder.kind]
+
+    def emissions(self, batch: Batch) -> Tensor:
+        """Return tag scores [N, B, L, K] in fp32, on the CPU."""
+        (scores,) = self._session.run(["scores"], {"ids": batch.ids.numpy(), "sizes": batch.sizes.numpy()})
+        return self._tagger.by_unit(torch.from_numpy(scores), batch.heads)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which runtime serves a model on this machine, and the milliseconds a text of each that was timed."""
+
+    name: str
+    milliseconds: Mapping[str, float]
+
+
+def fastest(tagger: Tagger, admitted: Iterable[str], cache: Path) -> tuple[Runtime, Choice]:
+    """Return the fastest of the exact and the admitted runtimes on this machine; timed once, then read from `cache`.
+
+    With a GPU there is no choice: torch, in bf16 where that was admitted. The graphs ONNX Runtime needs are made in
+    `cache` the first time, which takes about half a minute for BERT-base.
+    """
+    admitted = set(admitted)
+    if torch.cuda.is_available():
+        tagger.cuda()
+        runtime = TorchRuntime(tagger, torch.bfloat16 if "torch-bf16" in admitted else torch.float32)
+        return runtime, Choice(runtime.name, {})
+    names = [*EXACT, *(name for name in INEXACT if name in admitted)]
+    folder = cache / "runtimes" / weights_key(tagger)
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / f"{machine_key(names)}.json"
+    with FileLock(folder / "lock"):  # one process of this machine makes and times them, the others wait for the result
+        if not note.exists():
+            choice = _timed(tagger, names, folder)
+            _write(note, json.dumps(asdict(choice)).encode())
+            logger.info("%s is fastest here: %s", choice.name, choice.milliseconds)
+        choice = Choice(**json.loads(note.read_text(encoding="utf-8")))
+        return build(choice.name, tagger, folder), choice
+
+
+def build(name: str, tagger: Tagger, folder: Path) -> Runtime:
+    """Return a runtime by its name; graphs are made in `folder` where they are missing."""
+    if name.startswith("torch-"):
+        return TorchRuntime(tagger, torch.bfloat16 if name == "torch-bf16" else torch.float32)
+    graph = folder / f"{name}.onnx"
+    if not graph.exists():
+        _make_graph(tagger, graph, quantize=name == "onnx-int8")
+    return OnnxRuntime(tagger, graph, name)
+
+
+def milliseconds(runtime: Runtime, tagger: Tagger) -> float:
+    """Time a runtime: the geometric mean, over the sizes of `TIMED`, of the median milliseconds a text."""
+    total = 0.0
+    for texts, ids in TIMED:
+        batch = tagger.encoder.collate([Tokens([1] * ids, range(ids), []) for _ in range(texts)])
+        runtime.emissions(batch)
+        spent: list[float] = []
+        while sum(spent) < SECONDS_EACH:
+            started = time.perf_counter()
+            runtime.emissions(batch)
+            spent.append(time.perf_counter() - started)
+        total += math.log(statistics.median(spent) * 1000 / texts)
+    return math.exp(total / len(TIMED))
+
+
+def threads_for(kind: str) -> int:
+    """Return the threads for a kind of encoder: one for a GRU, all cores this process may use for a transformer.
+
+    A GRU's steps are too small to share: a second thread gains nothing on an idle machine, and beside another busy
+    process the two wait for each other at every step, which made a fine-tune ten times slower.
+    """
+    if kind == GruEncoder.kind:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads(kind: str) -> None:
+    """Set torch's threads for a kind of encoder."""
+    torch.set_num_threads(threads_for(kind))
+
+
+def bf16_pays(device: str) -> bool:
+    """Tell whether matrix products are clearly faster in bf16 than in fp32 here (0.1 s to find out)."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        matrix = torch.ones(512, 512, dtype=dtype, device=device)
+        spent = []
+        for _ in range(4):
+            started = time.perf_counter()
+            (matrix @ matrix)[0, 0].item()
+            spent.append(time.perf_counter() - started)
+        return min(spent)
+
+    return seconds(torch.bfloat16) * 1.3 < seconds(torch.float32)
+
+
+def machine_key(names: Sequence[str]) -> str:
+    """Return a name for this machine and these candidates; another processor or release is timed again."""
+    from importlib.metadata import version
+
+    cpu = next((line for line in _cpu_lines() if line.startswith("model name")), platform.processor())
+    facts = [cpu, str(os.cpu_count()), torch.__version__, version("onnxruntime"), *sorted(names)]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+
+
+def _cpu_lines() -> list[str]:
+    info = Path("/proc/cpuinfo")
+    return info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+
+
+def _timed(tagger: Tagger, names: Sequence[str], folder: Path) -> Choice:
+    set_threads(tagger.encoder.kind)
+    spent = {name: round(milliseconds(build(name, tagger, folder), tagger), 3) for name in names}
+    return Choice(min(spent, key=spent.__getitem__), spent)
+
+
+class _Scores(nn.Module):
+    """What the graph computes; a module of its own because the exporter calls `forward`."""
+
+    def __init__(self, tagger: Tagger) -> None:
+        super().__init__()
+        self.tagger = tagger
+
+    def forward(self, ids: Tensor, sizes: Tensor) -> Tensor:
+        return self.tagger.scores(ids, sizes)
+
+
+def _make_graph(tagger: Tagger, graph: Path, *, quantize: bool) -> None:
+    """Write the ONNX graph of encoder and linear layer, in fp32 or with int8 weights."""
+    with tempfile.TemporaryDirectory(dir=graph.parent) as temporary:
+        made = Path(temporary) / "fp32.onnx"
+        ids, sizes = torch.ones(2, 8, dtype=torch.long), torch.tensor([8, 5])
+        axes = {"ids": {0: "texts", 1: "ids"}, "sizes": {0: "texts"}, "scores": {0: "texts", 1: "ids"}}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the exporter's age and about constants, which are constants here
+            torch.onnx.export(
+                _Scores(tagger).eval(),
+                (ids, sizes),
+                str(made),
+                input_names=["ids", "sizes"],
+                output_names=["scores"],
+                dynamic_axes=axes,
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        if tagger.encoder.kind == TransformerEncoder.kind:
+            made = _fused(made, tagger)
+        if quantize:
+            made = _quantized(made)
+        made.replace(graph)
+
+
+def _fused(graph: Path, tagger: Tagger) -> Path:
+    """Merge attention, layer norm and GELU into ONNX Runtime's own operators."""
+    from onnxruntime.transformers import optimizer
+
+    config = tagger.encoder.config
+    heads, size = int(config["num_attention_heads"]), int(config["hidden_size"])
+    fused = graph.with_name("fused.onnx")
+    optimizer.optimize_model(str(graph), "bert", heads, size, opt_level=0).save_model_to_file(str(fused))
+    return fused
+
+
+def _quantized(graph: Path) -> Path:
+    """Store the weights of matrix products as int8; activations are quantized as they come."""
+    from onnx import TensorProto
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    small = graph.with_name("int8.onnx")
+    quantize_dynamic(
+        str(graph),
+        str(small),
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        # Seven bits: processors without VNNI add two products in 16 bits, which eight bits overflow.
+        reduce_range=True,
+        op_types_to_quantize=["MatMul", "Attention"],
+        extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
+    )
+    return small
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(content)
+    partial.replace(path)

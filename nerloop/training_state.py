@@ -1,0 +1,68 @@
+"""What a fine-tune needs to go on after it was killed. Owns the file: one safetensors file, replaced atomically.
+
+Numbers and the history stand as JSON in its header, so that tensors and numbers can never be of two different steps.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+FILE = "state.safetensors"
+SHARE_OF_TIME = 0.05  # of a run that saving may take; a large model is saved less often
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """Tensors by name, and the numbers that go with them."""
+
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any]
+
+
+class TrainingState:
+    """The saved state of one fine-tune, in a folder; `key` says of which, so that no other run goes on from it."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._path = folder / FILE
+        self._key = key
+        self._next = time.monotonic()
+
+    def load(self) -> SavedState | None:
+        """Return what was saved last; None if there is nothing, or it belongs to another run or cannot be read."""
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                numbers = json.loads(file.metadata()["nerloop"])
+                if numbers.pop("key") != self._key:
+                    return None
+                return SavedState({name: file.get_tensor(name) for name in file.keys()}, numbers)  # noqa: SIM118 - no mapping
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            return None
+
+    def due(self) -> bool:
+        """Tell whether it is time to save again."""
+        return time.monotonic() >= self._next
+
+    def save(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        """Replace what was saved; raises `OSError` or `SafetensorError` where the disk refuses."""
+        started = time.monotonic()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_name(f".{FILE}.{os.getpid()}.partial")
+        try:
+            contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(contiguous, partial, {"nerloop": json.dumps({"key": self._key, **numbers})})
+            partial.replace(self._path)
+        finally:
+            partial.unlink(missing_ok=True)
+        self._next = time.monotonic() + max(1.0, (time.monotonic() - started) / SHARE_OF_TIME)
+
+    def forget(self) -> None:
+        """Remove what was saved, once the run has ended."""
+        self._path.unlink(missing_ok=True)
