@@ -10,7 +10,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -27,7 +27,7 @@ from nerloop.raner import (
     read_weights,
 )
 from nerloop.tagger import Tagger
-from nerloop.tagging import Decoder, TagSet
+from nerloop.tagging import Decoder, DecoderKind, TagSet
 from nerloop.tokenizer import VOCABULARY, CharacterVocabulary, SubwordTokenizer
 
 FORMAT = 2
@@ -107,12 +107,14 @@ def load(folder: Path) -> Checkpoint:
         return Checkpoint(folder, read_raner(folder), None)
     description = verify(folder)
     try:
+        if description["decoder"] not in get_args(DecoderKind):
+            raise ValueError(f"decoder {description['decoder']!r} is not known")
         layers = tuple(TagSet(tuple(layer["tags"]), tuple(layer["labels"])) for layer in description["layers"])
         decoder = Decoder(description["decoder"], layers)
         tagger = Tagger(_encoder(folder), decoder, float(description["temperature"]))
         load_published(tagger, read_weights(folder / WEIGHTS))
         provenance = Provenance(**description["made_from"])
-    except (RuntimeError, KeyError, TypeError, ValueError, BadInput) as error:
+    except (RuntimeError, LookupError, TypeError, ValueError, BadInput) as error:
         raise CheckpointCorrupt(f"{folder}: the files do not fit {DESCRIPTION}: {error}") from None
     return Checkpoint(folder, tagger.eval(), provenance)
 

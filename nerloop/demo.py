@@ -3,12 +3,15 @@
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
 from nerloop.documents import Document, Entity
 from nerloop.errors import BadInput
-from nerloop.label_studio import LabelStudio
 from nerloop.tasks import Project
+
+if TYPE_CHECKING:
+    from nerloop.label_studio import LabelStudio  # its SDK takes a second, and every command imports this file
 
 DEMO_MARK = "demo-project"  # file in the home folder that holds the demo project's id
 DEMO_FOLDER = Path(__file__).parents[1] / "demo"
@@ -28,7 +31,7 @@ def label_config_for(labels: Sequence[str]) -> str:
 
 
 def create_project(
-    label_studio: LabelStudio, title: str, documents: Sequence[Document], labels: Sequence[str]
+    label_studio: "LabelStudio", title: str, documents: Sequence[Document], labels: Sequence[str]
 ) -> Project:
     """Create a project with one task a document."""
     project = label_studio.create_project(title, label_config_for(labels))
@@ -37,7 +40,7 @@ def create_project(
 
 
 def annotate(
-    label_studio: LabelStudio, project: Project, gold: Sequence[Document], count: int, seed: int = 0
+    label_studio: "LabelStudio", project: Project, gold: Sequence[Document], count: int, seed: int = 0
 ) -> Iterator[int]:
     """Label `count` tasks in the order Label Studio serves them, as an annotator who corrects what the model proposes.
 

@@ -78,11 +78,16 @@ class TransformerEncoder(nn.Module):
         from transformers import AutoConfig, AutoModel  # two seconds; only checkpoints with a transformer pay them
 
         self.tokenizer = tokenizer
-        self.config = dict(config)
-        options = {key: value for key, value in config.items() if key != "model_type"}
+        options = {key: value for key, value in config.items() if key not in {"model_type", "torch_dtype", "dtype"}}
         self.model = AutoModel.from_config(AutoConfig.for_model(config["model_type"], **options))
+        # With every default written out, which ModelScope expects to find.
+        full = self.model.config.to_dict()
+        self.config: dict[str, Any] = {
+            key: value for key, value in full.items() if isinstance(value, int | float | str) and not key.startswith("_")
+        }
         for parameter in self.model.pooler.parameters():
             parameter.requires_grad = False  # kept because checkpoints have it; nothing reads it
+            nn.init.zeros_(parameter)  # where one has none, it is the same each time it is read
         self.hidden_size = int(config["hidden_size"])
         unused = self.unused_positions[config["model_type"]]
         self.max_tokens = int(config.get("max_position_embeddings", 512)) - unused - 2

@@ -158,7 +158,7 @@ def windows_of(number: int, text: Tokens, limit: int) -> Iterator[Window]:
     units = len(text.heads)
     start = own_start = 0
     while start < units:
-        end = _last_unit(text, start, limit)
+        end = last_unit(text, start, limit)
         overlap = min(WINDOW_OVERLAP, (end - start) // 2)
         own_end = units if end == units else end - overlap // 2
         yield Window(number, start, end, own_start, own_end)
@@ -167,7 +167,7 @@ def windows_of(number: int, text: Tokens, limit: int) -> Iterator[Window]:
         start, own_start = end - overlap, own_end
 
 
-def _last_unit(text: Tokens, start: int, limit: int) -> int:
+def last_unit(text: Tokens, start: int, limit: int) -> int:
     """Return the end of the longest window from `start` whose ids stay within the limit; at least one unit."""
     end = min(len(text.heads), start + limit)
     while end > start + 1 and (text.heads[end] if end < len(text.heads) else len(text.ids)) - text.heads[start] > limit:

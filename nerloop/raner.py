@@ -12,6 +12,7 @@ AdaSeq's (`embedder.transformer_model.*`).
 
 import json
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from nerloop.tagging import Decoder, TagSet
 from nerloop.tokenizer import SubwordTokenizer
 
 WEIGHTS = "pytorch_model.bin"
+# What torch.load trips over in a damaged file.
+DAMAGED = EOFError, LookupError, TypeError, AttributeError, AssertionError, struct.error, pickle.UnpicklingError
 MODEL_TYPES = {"bert": "bert", "structbert": "bert", "sbert": "bert", "xlm-roberta": "xlm-roberta"}
 
 
@@ -104,7 +107,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise BadInput(f"{path.parent} is not a RaNER directory: {path.name} is missing") from None
-    except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, ValueError, RuntimeError, *DAMAGED) as error:
         raise BadInput(f"{path}: cannot be read ({error}); fetch the directory again") from None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise BadInput(f"{path}: holds something other than named tensors; fetch the directory again")
@@ -127,17 +130,15 @@ def read_json(path: Path) -> dict[str, Any]:
 def _tags(folder: Path, config: Mapping[str, Any], configuration: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the tags in the order of their rows, from the first place ModelScope would look at that has them."""
     mapping = folder / "label_mapping.json"
-    places = [
-        read_json(mapping) if mapping.exists() else {},
-        _part(configuration, "model").get("label2id"),
-        _part(configuration, "preprocessor").get("label2id"),
-        config.get("label2id"),
-    ]
-    label2id = next((place for place in places if isinstance(place, dict) and place), None)
+    found: list[Mapping[str, Any]] = [read_json(mapping)] if mapping.exists() else []
+    for place in (_part(configuration, "model"), _part(configuration, "preprocessor"), config):
+        found += [_part(place, "label2id"), {str(tag): row for row, tag in _part(place, "id2label").items()}]
+    label2id = next(filter(None, found), None)
     if label2id is None:
         raise BadInput(f"{folder}: no label2id in label_mapping.json, configuration.json or config.json")
-    tags = tuple(sorted(label2id, key=label2id.__getitem__))
-    if sorted(label2id.values()) != list(range(len(tags))):
+    tag_of = {str(row): tag for tag, row in label2id.items()}  # some files write the numbers as strings
+    tags = tuple(tag_of.get(str(row), "") for row in range(len(label2id)))
+    if "" in tags:
         raise BadInput(f"{folder}: label2id does not number its {len(tags)} tags 0 to {len(tags) - 1}")
     return tags
 

@@ -43,13 +43,13 @@ class TagSet:
     def encode(self, length: int, entities: Iterable[Entity]) -> tuple[list[int], list[Entity]]:
         """Return one BIOES tag id a character of a text of `length`, and the entities that did not fit.
 
-        Tags are flat: of entities that overlap the longest stays, then the leftmost. Labels the set does not know
-        do not fit either.
+        Tags are flat: of entities that overlap the longest stays, then the leftmost, then the first label by name.
+        Labels the set does not know do not fit either.
         """
         ids = [self._ids[OUTSIDE]] * length
         taken = [False] * length
         left = []
-        for entity in sorted(entities, key=lambda e: (e.start - e.end, e.start)):
+        for entity in sorted(entities, key=lambda e: (e.start - e.end, e)):
             if entity.label not in self.labels or any(taken[entity.start : entity.end]):
                 left.append(entity)
                 continue

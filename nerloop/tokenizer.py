@@ -22,6 +22,7 @@ TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
 )
 
 
@@ -87,8 +88,10 @@ class SubwordTokenizer:
             raise BadInput(f"{folder}: the vocabulary {needed} is missing; fetch the directory again")
         try:
             tokenizer = kind.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        except Exception as error:  # noqa: BLE001 - the Rust code beneath raises plain `Exception`
             raise BadInput(f"{folder}: the tokenizer cannot be read ({error}); fetch the directory again") from None
+        if tokenizer.unk_token_id is None or tokenizer.unk_token_id >= tokenizer.vocab_size:
+            raise BadInput(f"{folder}: the vocabulary has no entry for unknown characters; fetch the directory again")
         return cls(files, tokenizer, split_into_characters=split_into_characters)
 
     @cached_property
@@ -126,7 +129,7 @@ class SubwordTokenizer:
             else:
                 spans[-1] = spans[-1][0], end
             before = word
-        return Tokens(encoding.ids, heads, spans)
+        return Tokens(encoding.ids, heads, [_without_space_before(text, *span) for span in spans])
 
 
 Tokenizer = CharacterVocabulary | SubwordTokenizer
@@ -134,6 +137,11 @@ Tokenizer = CharacterVocabulary | SubwordTokenizer
 
 def _characters(length: int) -> tuple[range, list[tuple[int, int]]]:
     return range(length), [(place, place + 1) for place in range(length)]
+
+
+def _without_space_before(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return the span of a word alone; SentencePiece counts the white space before it as part of it."""
+    return end - len(text[start:end].lstrip() or text[start:end]), end
 
 
 def _clean(text: str) -> str:

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from nerloop.documents import Document, fingerprint
-from nerloop.encoder import pad
-from nerloop.predictor import Predictor, score
+from nerloop.encoder import TransformerEncoder, pad
+from nerloop.predictor import Predictor, last_unit, score
 from nerloop.runtime import bf16_pays, set_threads
 from nerloop.tagger import Tagger, weights_key
 from nerloop.temperature import fit_temperature
@@ -37,9 +37,9 @@ WARM_UP = 0.1
 AVERAGE = 0.98  # of the moving average of the weights
 MIN_STEPS = 250  # with few documents, epochs are added until there are this many steps …
 EPOCHS = (12, 25)  # … within these bounds
-PATIENCE = 6  # epochs without a better dev F1 that end a run
+PATIENCE = 10  # epochs without a better dev F1 that end a run
 MIN_DEV_ENTITIES = 30  # fewer say nothing: then the last epoch is kept and no temperature is fitted
-TRAINING_CHARACTERS = 400  # longer texts are cut into pieces that break no entity
+TRAINING_CHARACTERS = 400  # longer texts, or those of more ids, are cut into pieces that break no entity
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Trainer:
         With a `state_folder` a run that was killed goes on from where it last saved, and ends as if it had not been.
         """
         self._recipe = recipe or Recipe()
-        self._on_progress = on_progress or (lambda progress: None)
+        self._on_progress = (lambda _: None) if on_progress is None else on_progress
         self._state_folder = state_folder
 
     def fit(self, tagger: Tagger, train: Sequence[Document], dev: Sequence[Document]) -> Fit:
@@ -109,15 +109,18 @@ class Trainer:
         """
         from accelerate import Accelerator  # a second
 
+        if isinstance(tagger.encoder, TransformerEncoder):
+            tagger.encoder.tokenizer = tagger.encoder.tokenizer.as_characters
         examples, dropped = _examples(tagger, train)
         if not examples:
             raise ValueError("no training documents with text")
         set_threads(tagger.encoder.kind)
         torch.manual_seed(self._recipe.seed)
+        accelerator = Accelerator(cpu=not torch.cuda.is_available())
         state = None
         if self._state_folder is not None:
-            state = TrainingState(self._state_folder, _run_key(self._recipe, tagger, train, dev))
-        accelerator = Accelerator(cpu=not torch.cuda.is_available())
+            key = _run_key(self._recipe, tagger, train, dev, accelerator.num_processes)
+            state = TrainingState(self._state_folder, key)
         run = _Run(tagger, examples, self._recipe, accelerator, state)
         judged = sum(len(document.entities) for document in dev) >= MIN_DEV_ENTITIES
         while not run.ended():
@@ -158,12 +161,11 @@ class _Run:
         }
         self._average = _copies(self._weights)
         self._best = _copies(self._weights)
-        self._steps_an_epoch = math.ceil(math.ceil(len(examples) / recipe.batch_size) / accelerator.num_processes)
+        self._steps_an_epoch: int = math.ceil(math.ceil(len(examples) / recipe.batch_size) / accelerator.num_processes)
         self._step = 0  # steps taken in all
-        self._losses = 0.0  # sum over the steps of this epoch
+        self._losses: float = 0.0  # sum over the steps of this epoch
         device = accelerator.device.type
-        fast = tagger.encoder.kind == "transformer" and bf16_pays(device)
-        self._autocast = lambda: torch.autocast(device, torch.bfloat16, enabled=fast)
+        self._bf16 = tagger.encoder.kind == "transformer" and bf16_pays(device)
         saved = None if state is None else state.load()
         if saved is not None:
             self._restore(saved)
@@ -226,8 +228,8 @@ class _Run:
             group["lr"] = rate * min((self._step + 1) / warm_up, left)
         inputs = self._tagger.encoder.collate([tokens for tokens, _ in batch]).to(self._accelerator.device)
         layers = [pad([tags[layer] for _, tags in batch])[0] for layer in range(len(self._tagger.decoder.layers))]
-        with self._autocast():
-            loss: Tensor = self._model(inputs, torch.stack(layers).to(self._accelerator.device))
+        with torch.autocast(self._accelerator.device.type, torch.bfloat16, enabled=self._bf16):
+            loss = self._model(inputs, torch.stack(layers).to(self._accelerator.device))
         self._optimizer.zero_grad()
         self._accelerator.backward(loss)
         self._accelerator.clip_grad_norm_(self._weights.values(), CLIP_NORM)
@@ -235,8 +237,7 @@ class _Run:
         with torch.no_grad():
             decay = min(AVERAGE, (1 + self._step) / (10 + self._step))
             torch._foreach_lerp_(list(self._average.values()), list(self._weights.values()), 1 - decay)
-        value: float = loss.item()
-        return value
+        return float(loss.item())
 
     def _parts(self) -> dict[str, Mapping[str, Tensor]]:
         return {"weights": self._weights, "average": self._average, "best": self._best}
@@ -253,8 +254,12 @@ class _Run:
             "losses": self._losses,
             "best_epoch": self.best_epoch,
             "epochs": [asdict(epoch) for epoch in self.epochs],
+            "bf16": self._bf16,
         }
-        self._state.save({**tensors, "random": torch.get_rng_state()}, numbers)
+        tensors["random"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        self._state.save(tensors, numbers)
 
     def _restore(self, saved: SavedState) -> None:
         for part, named in self._parts().items():
@@ -266,7 +271,10 @@ class _Run:
         self._step, self._losses = int(saved.numbers["step"]), float(saved.numbers["losses"])
         self.best_epoch = int(saved.numbers["best_epoch"])
         self.epochs = [Epoch(**epoch) for epoch in saved.numbers["epochs"]]
+        self._bf16 = bool(saved.numbers["bf16"])  # timed once a run: another answer would be another model
         torch.set_rng_state(saved.tensors["random"])
+        if "random.cuda" in saved.tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(saved.tensors["random.cuda"])
 
 
 Example = tuple[Tokens, list[list[int]]]
@@ -313,8 +321,9 @@ def _examples(tagger: Tagger, documents: Sequence[Document]) -> tuple[list[Examp
         units = range(len(tokens.heads))
         cuts = [i for i in units if all(may(row[i]) for may, row in zip(opens, rows, strict=True))]  # no entity is open
         start = 0
-        while start < len(tokens.heads):
-            end = len(units) if len(units) - start <= limit else cuts[bisect_right(cuts, start + limit) - 1]
+        while start < len(units):
+            last = last_unit(tokens, start, limit)
+            end = last if last == len(units) else cuts[bisect_right(cuts, last) - 1]
             if end == start:  # one entity is longer than a piece may be: it is left out
                 end = [*cuts, len(units)][bisect_right(cuts, start)]
                 dropped += 1
@@ -336,9 +345,12 @@ def _parameter_groups(tagger: Tagger, learning_rate: float | None) -> list[dict[
     ]
 
 
-def _run_key(recipe: Recipe, tagger: Tagger, train: Sequence[Document], dev: Sequence[Document]) -> str:
-    """Return what a run is known by: the same start, data and recipe."""
-    facts = [asdict(recipe), weights_key(tagger), tagger.decoder.kind, fingerprint(train), fingerprint(dev)]
+def _run_key(
+    recipe: Recipe, tagger: Tagger, train: Sequence[Document], dev: Sequence[Document], processes: int
+) -> str:
+    """Return what a run is known by: the same start, data, recipe and number of processes, which share the steps."""
+    decoder = tagger.decoder.kind, [layer.tags for layer in tagger.decoder.layers]
+    facts = [asdict(recipe), weights_key(tagger), decoder, fingerprint(train), fingerprint(dev), processes]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

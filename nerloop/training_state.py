@@ -54,6 +54,8 @@ class TrainingState:
         """Replace what was saved; raises `OSError` or `SafetensorError` where the disk refuses."""
         started = time.monotonic()
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        for left in self._path.parent.glob(f".{FILE}.*.partial"):  # by a run that was killed while it saved
+            left.unlink(missing_ok=True)
         partial = self._path.with_name(f".{FILE}.{os.getpid()}.partial")
         try:
             contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -5,42 +5,27 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from nerloop import checkpoint
 from nerloop.admission import MIN_TEXTS, admission
 from nerloop.base import load_base
 from nerloop.documents import Manifest, write_jsonl
-from nerloop.evaluation import Evaluation
-from nerloop.gate import decide
 from nerloop.loop import Loop
-from nerloop.predictor import Predictor, score
 from nerloop.project_state import Binding
-from nerloop.registry import Candidate, ModelVersion, Production
+from nerloop.registry import Candidate, Production
 from nerloop.split import Split, split
 from nerloop.tagger import adapt
 from nerloop.tagging import Decoder
 from nerloop.tasks import Project
 from nerloop.trainer import Fit, Progress, Trainer
+from sync.judge import Outcome, gate_documents, judge, settle, shown_as
 from sync.pull import Snapshot, changed_labels, new_labels, sample_texts, snapshot
-from sync.push import push
 
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_WORDS = 1.0
-
-Ending = Literal["promoted", "rejected", "no_data", "superseded", "not_due"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended and the sentence people read; `version` is set where a candidate was made."""
-
-    decision: Ending
-    reason: str
-    version: ModelVersion | None = None
 
 
 class TrainingRun:
@@ -101,18 +86,13 @@ class TrainingRun:
         serving = self._loop.serving.update(model)
         base = load_base(settings.base_model, settings.checkpoint_cache)
         known = base.tagger.decoder.labels
-        tagger = adapt(base.tagger, _decoder(bound, labelled, sides), _shown_as(projects, known))
+        tagger = adapt(base.tagger, _decoder(bound, labelled, sides), shown_as(projects, known))
         started = time.monotonic()
         trainer = Trainer(on_progress=self._say_progress, state_folder=state_folder(settings.home, model))
         fit = trainer.fit(tagger, sides.train, sides.dev)
         self._on_progress({"step": "evaluating"})
-        # While dev holds too little to choose anything by, nothing was chosen on it, and it judges with the gate.
-        gate = sides.gate if fit.used_dev else (*sides.gate, *sides.dev)
-        candidate_scores = score(Predictor(tagger, "candidate"), gate)
-        current_scores = score(serving.with_labels(_shown_as(projects, serving.labels)), gate)
-        decision = decide(candidate_scores, current_scores, serving.model_version)
-
-        metrics = _metrics(candidate_scores, current_scores, sides, fit, time.monotonic() - started)
+        judgement = judge(tagger, serving, projects, gate_documents(sides, used_dev=fit.used_dev))
+        metrics = {**judgement.metrics, **_metrics(sides, fit, time.monotonic() - started)}
         folder = dataset.parent / "checkpoint"
         texts = sample_texts(self._loop.label_studio, projects, settings, MIN_TEXTS)
         admitted = admission(tagger, texts, settings.checkpoint_cache)
@@ -129,12 +109,7 @@ class TrainingRun:
             dev_f1_curve=[epoch.dev_f1 for epoch in fit.epochs if epoch.dev_f1 is not None],
         )
         self._on_progress({"step": "registering"})
-        version = self._loop.registry.register(model, candidate, dataset, labelled.manifest, decision)
-        if not decision.promote:
-            return Outcome("rejected", decision.reason, version)
-        if not push(self._loop, version):
-            return Outcome("superseded", f"{version}: production changed while it was trained", version)
-        return Outcome("promoted", decision.reason, version)
+        return settle(self._loop, model, candidate, dataset, labelled.manifest, judgement.decision)
 
     def _say_progress(self, progress: Progress) -> None:
         if time.monotonic() < self._next_word and progress.step < progress.steps:
@@ -189,20 +164,8 @@ def _missing(sides: Split) -> str:
     return ""
 
 
-def _shown_as(projects: list[Project], labels: tuple[str, ...]) -> dict[str, str]:
-    """Map a tagger's labels to the names they have in the projects that feed a model."""
-    maps = (project.label_config.shown_as(labels) for project in projects)
-    return {label: shown for one in maps for label, shown in one.items()}
-
-
-def _metrics(candidate: Evaluation, current: Evaluation, sides: Split, fit: Fit, seconds: float) -> dict[str, float]:
+def _metrics(sides: Split, fit: Fit, seconds: float) -> dict[str, float]:
     return {
-        "gate_precision": candidate.micro.precision,
-        "gate_recall": candidate.micro.recall,
-        "gate_f1": candidate.micro.f1,
-        "gate_f1_before": current.micro.f1,
-        "gate_documents": candidate.documents,
-        "gate_entities": candidate.micro.support,
         "train_documents": len(sides.train),
         "dev_documents": len(sides.dev),
         "near_duplicates": sides.near_duplicates,

@@ -1,13 +1,19 @@
 """The command line, `nerloop`. One file a group of commands; this one holds the root and turns errors into messages."""
 
+import os
 import sys
 
 import click
 
 from nerloop import __version__
+from nerloop.cli.checkpoints import convert, inspect
 from nerloop.cli.demo import demo
 from nerloop.cli.doctor import doctor
+from nerloop.cli.evaluate import evaluate
+from nerloop.cli.finetune import finetune
+from nerloop.cli.predict import predict
 from nerloop.cli.projects import connect, export, train
+from nerloop.cli.releases import publish, register
 from nerloop.cli.stack import down, up
 from nerloop.cli.status import status
 from nerloop.errors import NerLoopError
@@ -22,15 +28,22 @@ def cli() -> None:
     nerloop up                      the whole stack on this machine, with a demo project
     nerloop connect --project 3     bind a project of your own
     nerloop status --watch          see the loop turn
+
+    \b
+    nerloop finetune, evaluate, predict and inspect work without any server.
     """
 
 
-for command in (up, down, status, connect, export, train, doctor, demo):
+for command in (
+    *(up, down, status, connect, export, train, doctor, demo),
+    *(finetune, evaluate, predict, inspect, convert, register, publish),
+):
     cli.add_command(command)
 
 
 def main() -> None:
     """Run the command line; errors made for people end it with their message and exit code 1."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else it warns of each graph that it writes
     try:
         cli()
     except (NerLoopError, OSError) as error:

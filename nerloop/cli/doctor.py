@@ -8,16 +8,17 @@ from rich.markup import escape
 
 from nerloop.loop import Loop
 from nerloop.settings import Settings
-from sync.doctor import examine
 
 
 @click.command()
 def doctor() -> None:
-    r"""Check every link between Label Studio, ML backend, Redis and registry; exit code 1 if one is broken.
+    """Check every link between Label Studio, ML backend, Redis and registry; exit code 1 if one is broken.
 
     \b
     nerloop doctor
     """
+    from sync.doctor import examine  # loads the doors to all servers, which takes seconds
+
     console = Console()
     broken = 0
     for check in examine(Loop(Settings.load())):

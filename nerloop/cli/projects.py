@@ -8,8 +8,7 @@ from rich.console import Console
 from nerloop.errors import BadInput
 from nerloop.loop import Loop
 from nerloop.settings import Settings
-from sync import connect as connecting
-from sync import pull
+from nerloop.tagging import DecoderKind
 
 console = Console(stderr=True)
 
@@ -22,18 +21,28 @@ console = Console(stderr=True)
     type=click.IntRange(min=1),
     help="New labels that start a fine-tune.  [default: as it is, else 50]",
 )
-def connect(project_id: int, model: str | None, train_threshold: int | None) -> None:
+@click.option(
+    "--decoder",
+    type=click.Choice(["flat", "nested"]),
+    help="nested: entities may overlap.  [default: as it is, else flat]",
+)
+def connect(project_id: int, model: str | None, train_threshold: int | None, decoder: DecoderKind | None) -> None:
     """Bind a Label Studio project to a model. Safe to run again; existing annotations count as new labels.
 
     \b
     nerloop connect --project 3 --model medical --train-threshold 100
+    nerloop connect --project 3 --decoder nested
     """
+    from sync import connect as connecting  # the SDK of Label Studio takes a second
+
     loop = Loop(Settings.load())
-    binding = connecting.connect(loop.label_studio, loop.settings, project_id, model, train_threshold)
+    binding = connecting.connect(loop.label_studio, loop.settings, project_id, model, train_threshold, decoder)
     loop.state.save_binding(binding)
     loop.jobs.enqueue_refresh(project_id)
     labels = ", ".join(loop.label_studio.project(project_id).label_config.labels)
     console.print(f"[green]✓[/] Project {project_id} feeds model [bold]{binding.model}[/], labels {labels}")
+    if binding.decoder == "nested":
+        console.print("  Its next fine-tune learns entities that overlap (decoder nested).")
     console.print(f"  A fine-tune starts at {binding.train_threshold} new labels; predictions are on their way.")
 
 
@@ -48,6 +57,8 @@ def export(project_id: int, output: Path) -> None:
     \b
     nerloop export --project 3 -o medical.jsonl
     """
+    from sync import pull  # as above
+
     loop = Loop(Settings.load())
     if not output.parent.is_dir():
         raise BadInput(f"{output.parent}: no such folder; make it first or write elsewhere")

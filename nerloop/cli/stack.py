@@ -18,7 +18,6 @@ from nerloop.errors import NerLoopError, ProjectNotFound
 from nerloop.loop import Loop
 from nerloop.settings import Settings
 from nerloop.tasks import Project
-from sync.connect import connect
 
 console = Console(stderr=True)
 DEMO_MODEL = "demo"
@@ -87,6 +86,8 @@ def _watch(stack: Stack) -> None:
 
 def _demo_project(loop: Loop) -> Project:
     """Return the demo project, made at the first start and pre-labelled by the starter before this returns."""
+    from sync.connect import connect  # the SDK of Label Studio takes a second
+
     mark = loop.settings.home / DEMO_MARK
     if mark.exists():
         with contextlib.suppress(ProjectNotFound):  # it was deleted: then it is made again

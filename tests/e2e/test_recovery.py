@@ -8,7 +8,7 @@ import pytest
 
 from nerloop import checkpoint
 from nerloop.demo import DEMO_FOLDER, annotate, create_project
-from nerloop.documents import Prediction, labels_of, read_jsonl
+from nerloop.documents import Prediction, Uncertainty, labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.gate import Decision
 from nerloop.jobs import refresh_id
@@ -17,6 +17,7 @@ from nerloop.promotions import STARTER_VERSION
 from nerloop.registry import Candidate
 from nerloop.starter import fresh_starter
 from nerloop.tagger import adapt
+from nerloop.tagging import Decoder
 from nerloop.tasks import Project
 from sync.predictions import old_predictions
 
@@ -93,8 +94,9 @@ def test_a_refresh_whose_worker_is_killed_is_done_by_another(stack: Sandbox, pro
 def test_a_skipped_task_does_not_keep_the_refresh_busy(stack: Sandbox, project: Project) -> None:
     loop = stack.loop
     task = next(iter(loop.label_studio.tasks(project)))
+    older = Prediction((), 0.5, "older-v1", Uncertainty(0.5, -0.1, 0.2))
     loop.label_studio._call("POST", f"api/tasks/{task.id}/annotations/", body={"result": [], "was_cancelled": True})
-    loop.label_studio.import_predictions(project, [(task, Prediction((), 0.5, "older-v1"), 0.5)])
+    loop.label_studio.import_predictions(project, [(task, older, 0.5)])
 
     assert not list(old_predictions(loop.label_studio, project, STARTER_VERSION))
 
@@ -104,9 +106,8 @@ def test_a_version_that_passed_the_gate_is_promoted_though_its_worker_died(
 ) -> None:
     loop = stack.loop
     model = f"project-{project.id}"
-    checkpoint.save(
-        adapt(fresh_starter(), project.label_config.labels), checkpoint.TrainingFacts("lac", ""), tmp_path / "made"
-    )
+    tagger = adapt(fresh_starter(), Decoder.flat(project.label_config.labels))
+    checkpoint.save(tagger, checkpoint.Provenance("lac", ""), tmp_path / "made")
     (tmp_path / "dataset.jsonl").touch()
     candidate = Candidate(tmp_path / "made", project.label_config.labels, "", STARTER_VERSION, 0, {}, [], [])
     loop.registry.register(model, candidate, tmp_path / "dataset.jsonl", {}, Decision(True, "better"))

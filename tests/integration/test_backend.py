@@ -24,6 +24,7 @@ from nerloop.registry import Candidate
 from nerloop.settings import Settings
 from nerloop.starter import fresh_starter
 from nerloop.tagger import adapt
+from nerloop.tagging import Decoder
 from sync.connect import SECRET_HEADER
 from sync.push import push
 
@@ -335,8 +336,8 @@ def test_label_studio_ml_serves_the_same_class(client: TestClient, monkeypatch: 
 
 
 def promote_version(loop: Loop, folder: Path, model: str) -> None:
-    tagger = adapt(fresh_starter(), ["PER", "LOC", "ORG"])
-    checkpoint.save(tagger, checkpoint.TrainingFacts("lac", ""), folder / "candidate")
+    tagger = adapt(fresh_starter(), Decoder.flat(["PER", "LOC", "ORG"]))
+    checkpoint.save(tagger, checkpoint.Provenance("lac", ""), folder / "candidate")
     (folder / "dataset.jsonl").write_text("")
     candidate = Candidate(folder / "candidate", ("LOC", "ORG", "PER"), "", STARTER_VERSION, 0, {}, [], [])
     version = loop.registry.register(model, candidate, folder / "dataset.jsonl", {}, Decision(True, "better"))

@@ -42,7 +42,7 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
         tmp_path,
         "from nerloop import checkpoint\n"
         "from nerloop.starter import starter\n"
-        "checkpoint.save(starter(), checkpoint.TrainingFacts('lac', ''), folder / 'medical-v1')",
+        "checkpoint.save(starter(), checkpoint.Provenance('lac', ''), folder / 'medical-v1')",
     )
 
     assert "free disk space" in message

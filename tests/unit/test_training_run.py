@@ -1,4 +1,4 @@
-from workers.training_run import empty_work_folder
+from workers.training_run import empty_work_folder, state_folder
 
 
 def test_a_run_removes_what_a_killed_run_of_its_model_has_left(tmp_path):
@@ -14,3 +14,20 @@ def test_a_run_leaves_the_files_of_a_model_whose_name_begins_like_its_own(tmp_pa
     empty_work_folder(tmp_path, "medical")
 
     assert running.exists()
+
+
+def test_a_run_leaves_the_state_from_which_a_killed_run_of_its_model_goes_on(tmp_path):
+    saved = state_folder(tmp_path, "medical") / "state.safetensors"
+    saved.parent.mkdir(parents=True)
+    saved.touch()
+
+    empty_work_folder(tmp_path, "medical")
+
+    assert saved.exists()
+
+
+def test_models_save_their_states_in_folders_of_their_own(tmp_path):
+    folders = {state_folder(tmp_path, name) for name in ("medical", "medical-zh", "run", "state")}
+
+    assert len(folders) == 4
+    assert not any(one in other.parents for one in folders for other in folders)

@@ -1,0 +1,243 @@
+"""How fast texts are labelled: our predictor against ModelScope's own pipeline on the same RaNER checkpoint.
+
+    .venv/bin/python benchmarks/inference.py [--quick] [--data FILE.jsonl] [--out FILE]
+
+Makes a checkpoint of BERT-base size on the spot (an encoder with random weights under a head that is trained on the
+demo data, so that there are entities to compare), and takes LAC as it is. `ratio_stock_*` is the stock pipeline's time
+over ours: `exact` with the fastest exact runtime, else with the fastest of all that are admitted. `gemm_share_*` is
+the share of the fp32 peak of matrix products, measured in the same run, that the whole prediction reaches (tokens,
+encoder, CRF, confidence).
+"""
+
+import argparse
+import contextlib
+import json
+import random
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from machine import machine
+
+from nerloop import checkpoint
+from nerloop.admission import MAX_SCORE_DIFFERENCE, MIN_F1, agreement
+from nerloop.documents import Document, labels_of, read_jsonl
+from nerloop.encoder import TransformerEncoder, pad
+from nerloop.predictor import Predictor
+from nerloop.runtime import EXACT, INEXACT, build, set_threads
+from nerloop.starter import starter
+from nerloop.tagger import Tagger
+from nerloop.tagging import Decoder
+from nerloop.tokenizer import SubwordTokenizer
+
+DEMO = Path(__file__).parent.parent / "demo"
+BERT_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+VOCABULARY_SIZE = 21128
+BATCH = 100
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer sentences and a shorter fine-tune")
+    parser.add_argument("--data", type=Path, default=DEMO / "train.jsonl", help="documents to train on and to label")
+    parser.add_argument("--out", type=Path, help="also write the JSON here")
+    arguments = parser.parse_args()
+    sizes = {"sentences": 300, "stock": 6, "single": 30, "steps": 300, "train": 160}
+    if not arguments.quick:
+        sizes = {"sentences": 2000, "stock": 30, "single": 100, "steps": 600, "train": 330}
+    documents = read_jsonl(arguments.data)
+    texts = sentences(documents, sizes["sentences"])
+    with tempfile.TemporaryDirectory() as folder:
+        say("making a checkpoint of BERT-base size")
+        tagger = raner(documents[: sizes["train"]], sizes["steps"], Path(folder))
+        result: dict[str, Any] = {"sizes": {**sizes, "characters": sum(map(len, texts)) / len(texts)}}
+        say("timing the stock pipeline")
+        stock = stock_milliseconds(Path(folder) / "raner", texts[: sizes["stock"]])
+        result |= {"stock_ms": stock, **figures(tagger, texts, sizes, stock, Path(folder))}
+        say(json.dumps(result))
+        say("timing LAC")
+        result["lac"] = figures(starter(), texts, sizes, stock, Path(folder))
+    result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    result["machine"] = machine()
+    line = json.dumps(result)
+    if arguments.out:
+        arguments.out.write_text(line + "\n")
+    print(line)
+
+
+def sentences(documents: Sequence[Document], count: int) -> list[str]:
+    """Return texts of realistic lengths (log-normal, median 36 characters), put together from the documents."""
+    draw = random.Random(0)
+    made = []
+    while len(made) < count:
+        length = max(4, min(400, round(draw.lognormvariate(3.6, 0.55))))
+        text = ""
+        while len(text) < length:
+            text += draw.choice(documents).text
+        made.append(text[:length])
+    return made
+
+
+def raner(documents: Sequence[Document], steps: int, folder: Path) -> Tagger:
+    """Make a RaNER checkpoint in `folder`/raner: a BERT-base encoder with random weights under a trained head."""
+    source = folder / "vocabulary"
+    source.mkdir()
+    characters = sorted({c for document in documents for c in document.text.lower() if not c.isspace()})
+    rows = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
+    rows += [f"[unused{number}]" for number in range(VOCABULARY_SIZE - len(rows))]
+    (source / "vocab.txt").write_text("\n".join(rows), encoding="utf-8")
+    (source / "tokenizer_config.json").write_text('{"do_lower_case": true, "tokenizer_class": "BertTokenizer"}')
+    tokenizer = SubwordTokenizer.read(source, "bert", split_into_characters=True)
+    torch.manual_seed(0)
+    config = {"model_type": "bert", "vocab_size": VOCABULARY_SIZE, "max_position_embeddings": 512, **BERT_BASE}
+    tagger = Tagger(TransformerEncoder(tokenizer, config), Decoder.flat(labels_of(documents)))
+    fit_head(tagger, documents, steps)
+    checkpoint.save(tagger, checkpoint.Provenance("random weights", ""), folder / "raner")
+    return tagger
+
+
+def fit_head(tagger: Tagger, documents: Sequence[Document], steps: int) -> None:
+    """Train linear layer and CRF on what the encoder says, computed once: enough for entities one can compare."""
+    tagger.eval()
+    batches = []
+    with torch.no_grad():
+        for start in range(0, len(documents), 16):
+            part = documents[start : start + 16]
+            batch = tagger.encoder.collate([tagger.encoder.tokenizer.tokenize(document.text) for document in part])
+            tags = torch.stack([pad([tagger.decoder.encode(document)[0][0] for document in part])[0]])
+            batches.append((tagger.encoder(batch.ids, batch.sizes), batch, tags))
+    optimizer = torch.optim.AdamW([*tagger.linear.parameters(), *tagger.crf.parameters()], lr=1e-2)
+    for step in range(steps):
+        vectors, batch, tags = batches[step % len(batches)]
+        emissions = tagger.by_unit(tagger.linear(vectors), batch.heads)
+        optimizer.zero_grad()
+        tagger.crf.negative_log_likelihood(emissions, tags, batch.lengths).backward()
+        optimizer.step()
+
+
+def stock_milliseconds(folder: Path, texts: Sequence[str]) -> float:
+    """Return the median milliseconds a text of ModelScope's pipeline; it takes a list one text at a time."""
+    with contextlib.redirect_stdout(sys.stderr):
+        from modelscope.pipelines import pipeline
+
+        stock = pipeline("named-entity-recognition", str(folder), device="cpu")
+        stock(texts[0])
+        return round(statistics.median(milliseconds(lambda text=text: stock(text)) for text in texts), 1)
+
+
+def figures(tagger: Tagger, texts: Sequence[str], sizes: dict[str, int], stock: float, folder: Path) -> dict[str, Any]:
+    """Time every runtime of a tagger on batches of 100 and on single texts."""
+    set_threads(tagger.encoder.kind)
+    names = EXACT + (INEXACT if tagger.encoder.kind == "transformer" else ())
+    exact: list[Document] = []
+    runtimes = {}
+    for name in names:
+        runtime = build(name, tagger, folder)
+        predictor = Predictor(tagger, "", runtime=runtime)
+        found = labelled(predictor, texts)
+        exact = exact or found
+        f1, difference = agreement(exact, found)
+        entities = sum(len(document.entities) for document in found)
+        spent = timed(predictor, texts, sizes["single"])
+        runtimes[name] = {
+            "entity_f1": round(f1, 4),
+            "score_difference": round(difference, 4),
+            "entities": entities,
+            **spent,
+        }
+        say(f"{name}: {runtimes[name]}")
+    for graph in folder.glob("*.onnx*"):
+        graph.unlink()
+    served = [
+        name
+        for name, figure in runtimes.items()
+        if name in EXACT or (figure["entity_f1"] >= MIN_F1 and figure["score_difference"] <= MAX_SCORE_DIFFERENCE)
+    ]
+    fast = min(served, key=lambda name: runtimes[name]["batch_ms"])
+    fast_single = min(served, key=lambda name: runtimes[name]["p50_ms"])
+    best = min(EXACT, key=lambda name: runtimes[name]["batch_ms"])
+    best_single = min(EXACT, key=lambda name: runtimes[name]["p50_ms"])
+    return {
+        "fast": fast,
+        "exact": best,
+        "sentences_per_s": round(1000 / runtimes[fast]["batch_ms"], 1),
+        "ratio_stock_batch": round(stock / runtimes[fast]["batch_ms"], 1),
+        "ratio_stock_single": round(stock / runtimes[fast_single]["p50_ms"], 1),
+        "ratio_stock_batch_exact": round(stock / runtimes[best]["batch_ms"], 1),
+        "ratio_stock_single_exact": round(stock / runtimes[best_single]["p50_ms"], 1),
+        "gemm_share_exact": runtimes[best]["gemm_share"],
+        "gemm_share_fast": runtimes[fast]["gemm_share"],
+        "fast_entity_f1": runtimes[fast]["entity_f1"],
+        "p50_ms": runtimes[fast_single]["p50_ms"],
+        "p95_ms": runtimes[fast_single]["p95_ms"],
+        "runtimes": runtimes,
+    }
+
+
+def timed(predictor: Predictor, texts: Sequence[str], single: int) -> dict[str, float]:
+    """Return milliseconds a text in batches of 100 and alone, and the share of the GEMM peak in batches."""
+    batches = [texts[start : start + BATCH] for start in range(0, len(texts) - BATCH + 1, BATCH)]
+    predictor.predict(batches[0])
+    spent = []
+    peaks = []
+    for batch in batches:
+        spent.append(milliseconds(lambda batch=batch: predictor.predict(batch)) / BATCH)
+        peaks.append(gemm_peak())
+    alone = sorted(milliseconds(lambda text=text: predictor.predict([text])) for text in texts[:single])
+    operations = statistics.mean(floating_point_operations(predictor.tagger, text) for text in texts)
+    batch_ms = statistics.median(spent)
+    return {
+        "batch_ms": round(batch_ms, 3),
+        "p50_ms": round(statistics.median(alone), 2),
+        "p95_ms": round(alone[int(len(alone) * 0.95)], 2),
+        "gemm_share": round(operations / (batch_ms / 1000) / max(peaks), 3),
+        "gemm_peak_gflops": round(max(peaks) / 1e9, 1),
+    }
+
+
+def floating_point_operations(tagger: Tagger, text: str) -> float:
+    """Return what the encoder's matrix products need for a text, without padding."""
+    encoder = tagger.encoder
+    if isinstance(encoder, TransformerEncoder):
+        length, layers, width = len(text) + 2, encoder.config["num_hidden_layers"], encoder.config["hidden_size"]
+        weights = layers * (4 * width * width + 2 * width * encoder.config["intermediate_size"])
+        return float(2 * weights * length + layers * 4 * length * length * width)
+    weights = sum(weight.numel() for name, weight in encoder.gru.named_parameters() if name.startswith("weight"))
+    return float(2 * weights * len(text))
+
+
+def gemm_peak() -> float:
+    """Return floating-point operations a second of a large fp32 matrix product, the best of a few."""
+    side = 1536
+    matrix = torch.ones(side, side)
+    best = min(milliseconds(lambda: matrix @ matrix) for _ in range(3))
+    return 2 * side**3 / (best / 1000)
+
+
+def labelled(predictor: Predictor, texts: Sequence[str]) -> list[Document]:
+    """Return what a predictor finds, as documents."""
+    predictions = predictor.predict(texts)
+    return [Document("", text, prediction.entities) for text, prediction in zip(texts, predictions, strict=True)]
+
+
+def milliseconds(work: Callable[[], Any]) -> float:
+    """Return how long a call takes."""
+    started = time.perf_counter()
+    work()
+    return (time.perf_counter() - started) * 1000
+
+
+def say(line: str) -> None:
+    """Tell on stderr how far it is."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,341 @@
+"""`nerloop finetune`: from two JSONL files to a checkpoint, with no server about. Owns what is said meanwhile."""
+
+import contextlib
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from nerloop.cli.console import done, say, warn
+from nerloop.cli.models import refuse_existing
+from nerloop.documents import Document, fingerprint, labels_of, normalised, read_jsonl
+from nerloop.errors import BadInput, NerLoopError
+from nerloop.settings import Settings
+from nerloop.split import split
+from nerloop.tagging import Decoder, DecoderKind
+
+if TYPE_CHECKING:
+    from nerloop.base import Base
+    from nerloop.tagger import Tagger
+    from nerloop.trainer import Epoch, Fit, Progress, Recipe
+
+DEV_SHARE = 0.1  # held out where no --dev is given
+STOPPED = 130  # the exit code of what Ctrl-C ended
+
+
+@click.command()
+@click.option("--train", "train_file", type=click.Path(path_type=Path), required=True, help="JSONL to learn from.")
+@click.option(
+    "--dev",
+    "dev_file",
+    type=click.Path(path_type=Path),
+    help="JSONL to choose the best epoch and the temperature on.  [default: a tenth of --train]",
+)
+@click.option(
+    "--base", required=True, help="What to start from: a checkpoint's or RaNER directory, a ModelScope id, or `lac`."
+)
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Directory to write; must not exist.")
+@click.option(
+    "--decoder",
+    type=click.Choice(["flat", "nested"]),
+    default="flat",
+    show_default=True,
+    help="nested: entities may overlap.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), help="Epochs at most.  [default: 12 to 25, by the data]")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Texts a step.  [default: 16]")
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Of the encoder.  [default: by its kind]",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Same data and seed, same model.")
+def finetune(
+    train_file: Path,
+    dev_file: Path | None,
+    base: str,
+    output: Path,
+    decoder: DecoderKind,
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    seed: int,
+) -> None:
+    """Fine-tune a model on labelled texts and write a checkpoint; prints its path.
+
+    A run that was stopped or killed goes on where it was when the same command is given again: how far it is stands in
+    `.OUTPUT.training` beside the output until it has ended. Under `torchrun` (or `accelerate launch` with several GPUs)
+    the processes share each epoch.
+
+    \b
+    nerloop finetune --train train.jsonl --dev dev.jsonl --base lac --output models/medical
+    nerloop finetune --train train.jsonl --output models/news --decoder nested \\
+        --base iic/nlp_raner_named-entity-recognition_chinese-base-news
+    torchrun --nproc_per_node 2 -m nerloop finetune --train train.jsonl --base lac --output models/shared
+    """
+    is_main = os.environ.get("RANK", "0") == "0"  # of the processes that a launcher starts
+    console = Console(stderr=True, quiet=not is_main)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        say(console, f"{os.environ['WORLD_SIZE']} processes share the work.")
+    output = output.absolute()
+    try:
+        refuse_existing(output, "--output")
+        data = _read(console, train_file, dev_file)
+        with _state_beside(output, console) as state:
+            _run(console, data, base, output, decoder, _recipe(epochs, batch_size, learning_rate, seed), state, is_main)
+    except (NerLoopError, OSError):
+        if is_main:
+            raise
+        sys.exit(1)  # the main process says why
+
+
+@dataclass(frozen=True)
+class _Data:
+    train: list[Document]
+    dev: list[Document]
+
+    @property
+    def dev_entities(self) -> int:
+        return sum(len(document.entities) for document in self.dev)
+
+
+def _run(
+    console: Console,
+    data: _Data,
+    base_name: str,
+    output: Path,
+    kind: DecoderKind,
+    recipe: "Recipe",
+    state: Path,
+    is_main: bool,
+) -> None:
+    from nerloop import checkpoint
+    from nerloop.base import load_base
+    from nerloop.tagger import adapt
+
+    settings = Settings.load()
+    with console.status(f"Reading {base_name} …"):
+        base = load_base(base_name, settings.checkpoint_cache)
+    tagger = adapt(base.tagger, _decoder(console, kind, data, base.tagger.decoder.labels))
+    started = time.monotonic()
+    fit = _fit(console, tagger, data, recipe, state)
+    if not is_main:
+        return
+    metrics = _metrics(tagger, data, fit, time.monotonic() - started)
+    made = _provenance(console, tagger, data, base, metrics, settings.checkpoint_cache)
+    with console.status("Saving …"):
+        checkpoint.save(tagger, made, output)
+    _report(console, tagger, data, fit, metrics)
+    click.echo(output)
+
+
+def _read(console: Console, train_file: Path, dev_file: Path | None) -> _Data:
+    """Read both files; without a second one a tenth of the texts is held out, always the same."""
+    train = read_jsonl(train_file)
+    if dev_file is None:
+        sides = split(train, DEV_SHARE, 0.0)
+        data = _Data(list(sides.train), list(sides.dev))
+        left_out = f"; {sides.near_duplicates} that resemble one of them are left out" if sides.near_duplicates else ""
+        say(console, f"No --dev: {len(data.dev)} of {len(train)} texts, chosen by hash, are held out{left_out}.")
+    else:
+        data = _Data(train, read_jsonl(dev_file))
+        held_out = {normalised(document.text) for document in data.dev}
+        shared = sum(normalised(document.text) in held_out for document in data.train)
+        if shared:
+            warn(console, f"{shared} texts of --train are in --dev too, whose figures will be better than is true.")
+    if not any(document.entities for document in data.train):
+        raise BadInput(f"--train {train_file}: no labelled entity to learn from in {len(data.train)} texts; label some")
+    unknown = sorted(set(labels_of(data.dev)) - set(labels_of(data.train)))
+    if unknown:
+        warn(console, f"{', '.join(unknown)}: only in the held-out texts, so that nothing of them can be learned.")
+    return data
+
+
+def _decoder(console: Console, kind: DecoderKind, data: _Data, known: tuple[str, ...]) -> Decoder:
+    from nerloop.trainer import MIN_DEV_ENTITIES
+
+    labels = labels_of(data.train)
+    decoder = Decoder.nested(labels, data.train) if kind == "nested" else Decoder.flat(labels)
+    dropped = sum(decoder.encode(document)[1] for document in data.train)
+    if dropped:
+        way_out = "; --decoder nested learns them" if kind == "flat" else ""
+        warn(console, f"{dropped} entities overlap others and a {kind} decoder cannot learn them{way_out}.")
+    if data.dev_entities < MIN_DEV_ENTITIES:
+        warn(
+            console,
+            f"dev holds {data.dev_entities} entities; with fewer than {MIN_DEV_ENTITIES} the last epoch is kept, no "
+            "temperature is fitted, and its figures say little.",
+        )
+    said = ", ".join(f"{label} (new)" if label not in known else label for label in labels)
+    say(console, f"{len(data.train)} texts to learn from, {len(data.dev)} held out; labels {said}")
+    return decoder
+
+
+def _fit(console: Console, tagger: "Tagger", data: _Data, recipe: "Recipe", state: Path) -> "Fit":
+    import torch
+    from safetensors import SafetensorError
+
+    from nerloop.trainer import Trainer
+
+    with _Screen(console, state) as screen:
+        try:
+            fit = Trainer(recipe, screen.show, state).fit(tagger, data.train, data.dev)
+        except SafetensorError as error:
+            raise BadInput(f"cannot save how far the run is in {state}: {error}; free disk space") from None
+        except torch.cuda.OutOfMemoryError:
+            raise BadInput(f"--batch-size {recipe.batch_size}: the GPU's memory is full; give a smaller one") from None
+        screen.say_epochs(fit.epochs)
+    return fit
+
+
+class _Screen:
+    """A live line on a terminal, and a line an epoch wherever it goes."""
+
+    def __init__(self, console: Console, state: Path) -> None:
+        self._console = console
+        self._may_go_on = state.is_dir() and any(state.iterdir())
+        self._said = -1  # the last epoch that was said; -1 before the first step
+        columns = [
+            TextColumn("epoch {task.fields[epoch]} of {task.fields[epochs]}"),
+            BarColumn(),
+            TextColumn("step {task.completed} of {task.total}, loss {task.fields[loss]}, dev F1 {task.fields[dev_f1]}"),
+            TextColumn("{task.fields[left]} left"),
+        ]
+        self._bar = Bar(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._task: Any = None
+
+    def __enter__(self) -> "_Screen":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, progress: "Progress") -> None:
+        """Follow a step; raises `BadInput` where the loss is no number."""
+        if not math.isfinite(progress.loss):
+            raise BadInput(f"the loss is no number at step {progress.step}; give a lower --learning-rate")
+        if self._said < 0:
+            self._begin(progress)
+        if progress.last_epoch is not None:
+            self.say_epochs([progress.last_epoch])
+        dev_f1 = None if progress.last_epoch is None else progress.last_epoch.dev_f1
+        shown: dict[str, Any] = {
+            "epoch": progress.epoch,
+            "epochs": progress.epochs,
+            "loss": f"{progress.loss:.3f}",
+            "dev_f1": "–" if dev_f1 is None else f"{dev_f1:.3f}",
+            "left": _duration(progress.seconds_left),
+        }
+        if self._task is None:
+            self._task = self._bar.add_task("", total=progress.steps, **shown)
+        self._bar.update(self._task, completed=progress.step, total=progress.steps, **shown)
+
+    def say_epochs(self, epochs: "list[Epoch] | tuple[Epoch, ...]") -> None:
+        """Print the epochs that were not said yet, a line each."""
+        for epoch in epochs:
+            if epoch.number > self._said:
+                self._said = epoch.number
+                dev_f1 = "" if epoch.dev_f1 is None else f", dev F1 {epoch.dev_f1:.3f}"
+                say(self._console, f"Epoch {epoch.number} of {epoch.total}: loss {epoch.loss:.3f}{dev_f1}")
+
+    def _begin(self, progress: "Progress") -> None:
+        self._said = 0 if progress.last_epoch is None else progress.last_epoch.number
+        if progress.step > 1:
+            say(
+                self._console,
+                f"Going on with a run that was stopped: epoch {progress.epoch} of {progress.epochs}, step "
+                f"{progress.step} of {progress.steps}",
+            )
+        elif self._may_go_on:
+            say(self._console, "A stopped run lies beside the output, but of other data or options: starting anew.")
+
+
+def _metrics(tagger: "Tagger", data: _Data, fit: "Fit", seconds: float) -> dict[str, float]:
+    from nerloop.predictor import Predictor, score
+
+    dev = score(Predictor(tagger, ""), data.dev).micro
+    return {
+        "dev_precision": dev.precision,
+        "dev_recall": dev.recall,
+        "dev_f1": dev.f1,
+        "dev_documents": len(data.dev),
+        "dev_entities": dev.support,
+        "train_documents": len(data.train),
+        "dropped_entities": fit.dropped_entities,
+        "best_epoch": fit.best_epoch,
+        "train_seconds": round(seconds, 1),
+    }
+
+
+def _provenance(
+    console: Console, tagger: "Tagger", data: _Data, base: "Base", metrics: dict[str, float], cache: Path
+) -> Any:
+    from nerloop.admission import MIN_TEXTS, admission
+    from nerloop.checkpoint import Provenance
+
+    # Held-out texts first: what was trained on is where two runtimes agree most.
+    texts = [document.text for document in (*data.dev, *data.train) if document.text][:MIN_TEXTS]
+    admitted = {}
+    try:
+        with console.status("Measuring which runtimes give the same entities … (Ctrl-C skips this)"):
+            admitted = admission(tagger, texts, cache)
+    except KeyboardInterrupt:
+        say(console, "Skipped; only the exact runtimes will serve this checkpoint.")
+    seen = fingerprint([*data.train, *data.dev])
+    return Provenance(base.source, seen, {**metrics, "admission_texts": len(texts)}, base.revision, admitted)
+
+
+def _report(console: Console, tagger: "Tagger", data: _Data, fit: "Fit", metrics: dict[str, float]) -> None:
+    last = "" if fit.used_dev else ", the last"
+    done(console, f"Epoch {fit.best_epoch} of {len(fit.epochs)} is kept{last}; temperature {tagger.temperature:.2f}")
+    if data.dev_entities:
+        say(
+            console,
+            f"  dev: precision {metrics['dev_precision']:.3f}, recall {metrics['dev_recall']:.3f}, "
+            f"F1 {metrics['dev_f1']:.3f} on {len(data.dev)} texts with {data.dev_entities} entities",
+        )
+    if fit.dropped_entities:
+        say(console, f"  {fit.dropped_entities} entities could not be learned.")
+
+
+@contextlib.contextmanager
+def _state_beside(output: Path, console: Console) -> Iterator[Path]:
+    """Give the folder for what a stopped run goes on from; it is gone once the output is there."""
+    state = output.with_name(f".{output.name}.training")
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--output {output}: cannot write beside it ({error.strerror}); write elsewhere") from None
+    try:
+        yield state
+    except KeyboardInterrupt:
+        saved = state.is_dir() and any(state.iterdir())
+        say(console, f"Stopped. The same command goes on from {state}." if saved else "Stopped; nothing was saved yet.")
+        sys.exit(STOPPED)
+    finally:
+        if output.exists():
+            shutil.rmtree(state, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            state.rmdir()  # only where it is empty
+
+
+def _recipe(epochs: int | None, batch_size: int | None, learning_rate: float | None, seed: int) -> "Recipe":
+    from nerloop.trainer import BATCH_SIZE, Recipe
+
+    return Recipe(epochs, batch_size or BATCH_SIZE, learning_rate, seed)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

@@ -1,0 +1,179 @@
+"""`nerloop predict`: labels texts of files or of standard input, as JSONL. Owns reading and writing the stream."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from nerloop.cli.console import done, say
+from nerloop.cli.models import MODEL_HELP, open_model, open_predictor
+from nerloop.errors import BadInput
+from nerloop.settings import Settings
+
+if TYPE_CHECKING:
+    from nerloop.documents import Prediction
+
+TEXTS_AT_ONCE = 256
+CHARACTERS_AT_ONCE = 100_000
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A text to label, its id where it has one, and the bytes that were read for it."""
+
+    text: str
+    id: str | None
+    size: int
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--model", required=True, help=MODEL_HELP)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write.  [default: standard output]"
+)
+@click.option("--jsonl", is_flag=True, help='Standard input holds JSON objects with a "text", not plain lines.')
+def predict(files: tuple[Path, ...], model: str, output: Path | None, jsonl: bool) -> None:
+    """Label texts, one a line; without FILES those of standard input.
+
+    A file ending in .jsonl holds a JSON object with a "text" on each line. What comes out is the project's own JSONL,
+    with a score for each entity, and for each text the confidence and three measures of uncertainty.
+
+    \b
+    nerloop predict --model lac notes.txt -o labelled.jsonl
+    echo 昨天王建国在华西附二院开了布洛芬 | nerloop predict --model models/medical
+    cat tasks.jsonl | nerloop predict --model models/medical --jsonl | jq -c 'select(.confidence < 0.5)'
+    """
+    console = Console(stderr=True)
+    settings = Settings.load()
+    for file in files:
+        if str(file) != STDIN and (file.is_dir() or not file.exists()):
+            raise BadInput(f"{file}: no such file")
+    if output is not None and not output.parent.is_dir():
+        raise BadInput(f"{output.parent}: no such folder; make it first or write elsewhere")
+    predictor = open_predictor(open_model(model, settings, console), settings, console)
+    lines = _lines(files or (Path(STDIN),), jsonl, console)
+    count = 0
+    with _writing(output) as out, _bar(console, files, output) as advance:
+        for batch in _batches(lines):
+            predictions = predictor.predict([line.text for line in batch])
+            for line, prediction in zip(batch, predictions, strict=True):
+                out.write(_json_line(line, prediction))
+            out.flush()
+            count += len(batch)
+            advance(sum(line.size for line in batch))
+    if output is not None:
+        done(console, f"{count} texts in {output}")
+
+
+def _lines(files: Iterable[Path], jsonl: bool, console: Console) -> Iterator[_Line]:
+    for file in files:
+        if str(file) == STDIN:
+            if sys.stdin.isatty():
+                say(console, "Reading texts from the keyboard, one a line; Ctrl-D ends.")
+            yield from _read(sys.stdin.buffer, "standard input", jsonl)
+        else:
+            try:
+                stream = file.open("rb")
+            except OSError as error:
+                raise BadInput(f"{file}: cannot be read ({error.strerror})") from None
+            with stream:
+                yield from _read(stream, str(file), file.suffix == ".jsonl")
+
+
+def _read(stream: IO[bytes], name: str, jsonl: bool) -> Iterator[_Line]:
+    """Read a line at a time; \\n alone ends one, since a text may hold U+2028 and its kin."""
+    for number, raw in enumerate(stream, start=1):
+        try:
+            line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{name}, line {number}: not UTF-8 ({error.reason}); convert the file to UTF-8") from None
+        if not jsonl:
+            yield _Line(line.removesuffix("\n").removesuffix("\r"), None, len(raw))
+        elif line.strip():
+            try:
+                yield _from_json(line, len(raw))
+            except BadInput as error:
+                raise BadInput(f"{name}, line {number}: {error}") from None
+
+
+def _from_json(line: str, size: int) -> _Line:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"not valid JSON ({error}); write one JSON object a line") from None
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+        raise BadInput("field 'text' is missing or not a string")
+    return _Line(row["text"], None if row.get("id") is None else str(row["id"]), size)
+
+
+def _batches(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
+    """Yield a few hundred lines at a time, fewer where they are long; from a keyboard, one."""
+    most = 1 if sys.stdin.isatty() else TEXTS_AT_ONCE
+    batch: list[_Line] = []
+    characters = 0
+    for line in lines:
+        batch.append(line)
+        characters += len(line.text)
+        if len(batch) >= most or characters >= CHARACTERS_AT_ONCE:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _json_line(line: _Line, prediction: "Prediction") -> bytes:
+    row: dict[str, Any] = {} if line.id is None else {"id": line.id}
+    row |= {
+        "text": line.text,
+        "entities": [
+            {"category": entity.label, "start": entity.start, "end": entity.end, "score": entity.score}
+            for entity in prediction.entities
+        ],
+        "confidence": round(prediction.confidence, 6),
+        "uncertainty": {name: round(value, 6) for name, value in asdict(prediction.uncertainty).items()},
+    }
+    try:
+        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # half an emoji, which JSON may hold and UTF-8 may not
+        return json.dumps(row).encode() + b"\n"
+
+
+@contextlib.contextmanager
+def _writing(output: Path | None) -> Iterator[IO[bytes]]:
+    """Give standard output, or a file that appears under its name only when it is complete."""
+    if output is None:
+        yield sys.stdout.buffer
+        return
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(output)
+    except OSError as error:
+        raise BadInput(f"cannot write {output}: {error.strerror}; free space or choose another place") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _bar(console: Console, files: Sequence[Path], output: Path | None) -> Iterator[Callable[[int], None]]:
+    """Show how much was read, unless the results go to the same terminal."""
+    sizes = [0 if str(file) == STDIN else file.stat().st_size for file in files]
+    total = sum(sizes) if sizes and all(sizes) else None  # nobody knows how much is in a pipe
+    columns = (TextColumn("Labelling"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    hidden = not console.is_terminal or (output is None and sys.stdout.isatty())
+    with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda size: progress.advance(task, size)
