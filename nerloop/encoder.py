@@ -83,7 +83,9 @@ class TransformerEncoder(nn.Module):
         # With every default written out, which ModelScope expects to find.
         full = self.model.config.to_dict()
         self.config: dict[str, Any] = {
-            key: value for key, value in full.items() if isinstance(value, int | float | str) and not key.startswith("_")
+            key: value
+            for key, value in full.items()
+            if isinstance(value, int | float | str) and not key.startswith("_")
         }
         for parameter in self.model.pooler.parameters():
             parameter.requires_grad = False  # kept because checkpoints have it; nothing reads it

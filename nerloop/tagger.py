@@ -61,7 +61,9 @@ def adapt(base: Tagger, decoder: Decoder, shown_as: Mapping[str, str] | None = N
     tagger = Tagger(base.encoder, decoder)
     nn.init.normal_(tagger.linear.weight, std=0.02, generator=torch.Generator().manual_seed(0))
     nn.init.zeros_(tagger.linear.bias)
-    known_as = {shown: label for label, shown in (shown_as or {}).items()}
+    # Of several labels shown under one name, the one that has the name itself counts.
+    mapped = sorted((shown_as or {}).items(), key=lambda pair: pair[0] == pair[1])
+    known_as = {shown: label for label, shown in mapped}
     known = _KnownRows(base.decoder)
     row = 0
     with torch.no_grad():

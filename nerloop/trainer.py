@@ -345,9 +345,7 @@ def _parameter_groups(tagger: Tagger, learning_rate: float | None) -> list[dict[
     ]
 
 
-def _run_key(
-    recipe: Recipe, tagger: Tagger, train: Sequence[Document], dev: Sequence[Document], processes: int
-) -> str:
+def _run_key(recipe: Recipe, tagger: Tagger, train: Sequence[Document], dev: Sequence[Document], processes: int) -> str:
     """Return what a run is known by: the same start, data, recipe and number of processes, which share the steps."""
     decoder = tagger.decoder.kind, [layer.tags for layer in tagger.decoder.layers]
     facts = [asdict(recipe), weights_key(tagger), decoder, fingerprint(train), fingerprint(dev), processes]
