@@ -33,7 +33,8 @@ def admission(tagger: Tagger, texts: Sequence[str], cache: Path) -> dict[str, di
     exact = TorchRuntime(tagger)
     expected = _documents(Predictor(tagger, "", runtime=exact), texts)
     admitted = {}
-    for name in INEXACT:
+    on_gpu = next(tagger.parameters()).device.type == "cuda"
+    for name in ("torch-bf16",) if on_gpu else INEXACT:  # ONNX Runtime serves on the CPU alone
         runtime = build(name, tagger, folder)
         if milliseconds(runtime, tagger) >= milliseconds(exact, tagger):
             continue

@@ -1,7 +1,7 @@
 """Fine-tunes a tagger on labelled documents. Owns the loop on one screen; what happens around it is the caller's.
 
 Learning rates per group: what is new (linear, CRF) learns faster than what was pre-trained (the encoder). What is
-evaluated and kept is the moving average of the weights. Under `accelerate launch` several processes share the work.
+evaluated and kept is the moving average of the weights. Under `torchrun` several processes share the work.
 """
 
 import hashlib

@@ -1,7 +1,6 @@
 """`nerloop finetune`: from two JSONL files to a checkpoint, with no server about. Owns what is said meanwhile."""
 
 import contextlib
-import math
 import os
 import shutil
 import sys
@@ -13,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
 
 from nerloop.cli.console import done, say, warn
 from nerloop.cli.models import refuse_existing
+from nerloop.cli.training_screen import TrainingScreen
 from nerloop.documents import Document, fingerprint, labels_of, normalised, read_jsonl
 from nerloop.errors import BadInput, NerLoopError
 from nerloop.settings import Settings
@@ -27,7 +25,7 @@ from nerloop.tagging import Decoder, DecoderKind
 if TYPE_CHECKING:
     from nerloop.base import Base
     from nerloop.tagger import Tagger
-    from nerloop.trainer import Epoch, Fit, Progress, Recipe
+    from nerloop.trainer import Fit, Recipe
 
 DEV_SHARE = 0.1  # held out where no --dev is given
 STOPPED = 130  # the exit code of what Ctrl-C ended
@@ -187,7 +185,7 @@ def _fit(console: Console, tagger: "Tagger", data: _Data, recipe: "Recipe", stat
 
     from nerloop.trainer import Trainer
 
-    with _Screen(console, state) as screen:
+    with TrainingScreen(console, state) as screen:
         try:
             fit = Trainer(recipe, screen.show, state).fit(tagger, data.train, data.dev)
         except SafetensorError as error:
@@ -196,69 +194,6 @@ def _fit(console: Console, tagger: "Tagger", data: _Data, recipe: "Recipe", stat
             raise BadInput(f"--batch-size {recipe.batch_size}: the GPU's memory is full; give a smaller one") from None
         screen.say_epochs(fit.epochs)
     return fit
-
-
-class _Screen:
-    """A live line on a terminal, and a line an epoch wherever it goes."""
-
-    def __init__(self, console: Console, state: Path) -> None:
-        self._console = console
-        self._may_go_on = state.is_dir() and any(state.iterdir())
-        self._said = -1  # the last epoch that was said; -1 before the first step
-        columns = [
-            TextColumn("epoch {task.fields[epoch]} of {task.fields[epochs]}"),
-            BarColumn(),
-            TextColumn("step {task.completed} of {task.total}, loss {task.fields[loss]}, dev F1 {task.fields[dev_f1]}"),
-            TextColumn("{task.fields[left]} left"),
-        ]
-        self._bar = Bar(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self._task: Any = None
-
-    def __enter__(self) -> "_Screen":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, progress: "Progress") -> None:
-        """Follow a step; raises `BadInput` where the loss is no number."""
-        if not math.isfinite(progress.loss):
-            raise BadInput(f"the loss is no number at step {progress.step}; give a lower --learning-rate")
-        if self._said < 0:
-            self._begin(progress)
-        if progress.last_epoch is not None:
-            self.say_epochs([progress.last_epoch])
-        dev_f1 = None if progress.last_epoch is None else progress.last_epoch.dev_f1
-        shown: dict[str, Any] = {
-            "epoch": progress.epoch,
-            "epochs": progress.epochs,
-            "loss": f"{progress.loss:.3f}",
-            "dev_f1": "–" if dev_f1 is None else f"{dev_f1:.3f}",
-            "left": _duration(progress.seconds_left),
-        }
-        if self._task is None:
-            self._task = self._bar.add_task("", total=progress.steps, **shown)
-        self._bar.update(self._task, completed=progress.step, total=progress.steps, **shown)
-
-    def say_epochs(self, epochs: "list[Epoch] | tuple[Epoch, ...]") -> None:
-        """Print the epochs that were not said yet, a line each."""
-        for epoch in epochs:
-            if epoch.number > self._said:
-                self._said = epoch.number
-                dev_f1 = "" if epoch.dev_f1 is None else f", dev F1 {epoch.dev_f1:.3f}"
-                say(self._console, f"Epoch {epoch.number} of {epoch.total}: loss {epoch.loss:.3f}{dev_f1}")
-
-    def _begin(self, progress: "Progress") -> None:
-        self._said = 0 if progress.last_epoch is None else progress.last_epoch.number
-        if progress.step > 1:
-            say(
-                self._console,
-                f"Going on with a run that was stopped: epoch {progress.epoch} of {progress.epochs}, step "
-                f"{progress.step} of {progress.steps}",
-            )
-        elif self._may_go_on:
-            say(self._console, "A stopped run lies beside the output, but of other data or options: starting anew.")
 
 
 def _metrics(tagger: "Tagger", data: _Data, fit: "Fit", seconds: float) -> dict[str, float]:
@@ -334,8 +269,3 @@ def _recipe(epochs: int | None, batch_size: int | None, learning_rate: float | N
     from nerloop.trainer import BATCH_SIZE, Recipe
 
     return Recipe(epochs, batch_size or BATCH_SIZE, learning_rate, seed)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
