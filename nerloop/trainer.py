@@ -97,6 +97,7 @@ class Trainer:
         """`on_progress` is called after each step; what it raises ends the run there (that is how one is cancelled).
 
         With a `state_folder` a run that was killed goes on from where it last saved, and ends as if it had not been.
+        What it saved stays when the run has ended, until the caller, who has kept the result, removes the folder.
         """
         self._recipe = recipe or Recipe()
         self._on_progress = (lambda _: None) if on_progress is None else on_progress
@@ -132,8 +133,6 @@ class Trainer:
         if judged:
             tagger.temperature = fit_temperature(Predictor(tagger, ""), dev)
         tagger.eval()
-        if state is not None and accelerator.is_main_process:
-            state.forget()
         return Fit(tuple(run.epochs), run.best_epoch, dropped, judged)
 
 

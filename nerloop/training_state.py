@@ -64,7 +64,3 @@ class TrainingState:
         finally:
             partial.unlink(missing_ok=True)
         self._next = time.monotonic() + max(1.0, (time.monotonic() - started) / SHARE_OF_TIME)
-
-    def forget(self) -> None:
-        """Remove what was saved, once the run has ended."""
-        self._path.unlink(missing_ok=True)

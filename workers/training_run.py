@@ -109,7 +109,9 @@ class TrainingRun:
             dev_f1_curve=[epoch.dev_f1 for epoch in fit.epochs if epoch.dev_f1 is not None],
         )
         self._on_progress({"step": "registering"})
-        return settle(self._loop, model, candidate, dataset, labelled.manifest, judgement.decision)
+        outcome = settle(self._loop, model, candidate, dataset, labelled.manifest, judgement.decision)
+        shutil.rmtree(state_folder(settings.home, model), ignore_errors=True)  # not before: a killed run needs it
+        return outcome
 
     def _say_progress(self, progress: Progress) -> None:
         if time.monotonic() < self._next_word and progress.step < progress.steps:

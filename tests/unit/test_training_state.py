@@ -122,16 +122,6 @@ def test_a_folder_that_cannot_be_written_is_told_with_the_systems_own_words(tmp_
         TrainingState(tmp_path / "file" / "state", "run").save(TENSORS, NUMBERS)
 
 
-def test_a_run_that_ended_leaves_nothing(tmp_path):
-    state = TrainingState(tmp_path, "run")
-    state.save(TENSORS, NUMBERS)
-
-    state.forget()
-    state.forget()
-
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(("seconds", "pause"), [(0.001, 1.0), (0.02, 1.0), (3.0, 60.0)])
 def test_saving_takes_a_twentieth_of_the_time_at_most_and_a_second_lies_between(tmp_path, monkeypatch, seconds, pause):
     clock = SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
