@@ -22,7 +22,7 @@ from torch import Tensor
 
 from nerloop.encoder import GruEncoder, TransformerEncoder
 from nerloop.errors import BadInput
-from nerloop.tagger import Tagger
+from nerloop.tagger import Tagger, weights_of
 from nerloop.tagging import Decoder, TagSet
 from nerloop.tokenizer import SubwordTokenizer
 
@@ -81,13 +81,13 @@ def raner_files(tagger: Tagger) -> dict[str, bytes]:
 
 
 def published_keys(tagger: Tagger) -> dict[str, Tensor]:
-    """Return a tagger's weights under the keys of the published models."""
+    """Return a tagger's weights under the keys of the published models, which serve in ModelScope's pipeline too."""
     flat = tagger.decoder.kind == "flat"
     return {
         name.replace("encoder.model.", "encoder.", 1): (
             tensor.squeeze(0) if flat and name.startswith("crf.") else tensor
         ).contiguous()
-        for name, tensor in tagger.state_dict().items()
+        for name, tensor in weights_of(tagger).items()
     }
 
 

@@ -42,10 +42,21 @@ class Tagger(nn.Module):
         return self.crf.negative_log_likelihood(self.emissions(batch), tags, batch.lengths)
 
 
+def weights_of(tagger: Tagger) -> dict[str, Tensor]:
+    """Return the weights by name, with what the tag scheme forbids written out in those of the CRF.
+
+    Nothing of ours reads those places, and training leaves them as they are; ModelScope's CRF masks none, and reads
+    them.
+    """
+    start, pairs, end = (weight.detach() for weight in tagger.crf.weights())
+    written = {"crf.start_transitions": start, "crf.transitions": pairs, "crf.end_transitions": end}
+    return {**tagger.state_dict(), **written}
+
+
 def weights_key(tagger: Tagger) -> str:
     """Return a name for a tagger's weights: the same weights, the same graphs."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(tagger.state_dict().items()):
+    for name, tensor in sorted(weights_of(tagger).items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()[:16]
