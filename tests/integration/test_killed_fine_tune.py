@@ -14,6 +14,7 @@ from nerloop.tagger import Tagger, weights_key
 from nerloop.tagging import Decoder
 from nerloop.tokenizer import CharacterVocabulary
 from nerloop.trainer import Progress, Recipe, Trainer
+from nerloop.training_state import FILE
 
 RECIPE = Recipe(epochs=60, batch_size=8)
 STEPS = 60 * 6
@@ -68,4 +69,4 @@ def test_a_fine_tune_that_is_killed_twice_ends_with_the_model_it_would_have_ende
     assert heard[0].step > 90  # at the latest, the end of an epoch of six steps was saved
     assert [progress.step for progress in heard] == list(range(heard[0].step, STEPS + 1))
     assert (fit, weights_key(tagger)) == (expected, weights_key(whole))
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]  # nothing half-written of those that were killed
