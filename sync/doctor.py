@@ -149,10 +149,11 @@ def _project(loop: Loop, binding: Binding, project: Project) -> Iterator[Check]:
     )
     yield _webhook(loop.label_studio, loop.settings, project, again)
     production = loop.registry.production(binding.model).name
+    waiting = loop.label_studio.count_tasks(project.id, annotated=False)
     yield Check(
         f"project {project.id}: annotators are shown what is in production",
-        project.model_version == production,
-        f"shown {project.model_version or 'nothing'}, in production {production}",
+        project.model_version == production or not waiting,
+        f"shown {project.model_version or 'nothing'}, in production {production}, {waiting} tasks wait for annotators",
         "a refresh of the predictions is on its way or failed; see `nerloop status`",
     )
     for replica, serving in loop.state.replicas().items():

@@ -63,7 +63,8 @@ def _post_predictions(
     label_studio, version = loop.label_studio, predictor.model_version
     total = label_studio.count_tasks(project.id, annotated=False, lacking_version=version)
     done = 0
-    if project.model_version != version:
+    # Label Studio refuses a version without predictions; where every task is annotated, nobody would see one.
+    if project.model_version != version and label_studio.count_tasks(project.id, annotated=False):
         first = [t for t in label_studio.next_tasks(project, FIRST_SLICE) if version not in _versions(t)]
         done = _post(loop, project, predictor, first)
         label_studio.update_project(project.id, model_version=version)

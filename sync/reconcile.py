@@ -54,7 +54,7 @@ def _reconcile_model(loop: Loop, model: str, bound: list[Binding]) -> None:
 def _is_stale(loop: Loop, project: Project, production: Production) -> bool:
     """Tell whether a project shows another version, lacks predictions of this one, or has old ones past their grace."""
     count, version = loop.label_studio.count_tasks, production.name
-    if project.model_version != version and project.tasks:
+    if project.model_version != version and count(project.id, annotated=False):
         return True
     if count(project.id, annotated=False, lacking_version=version):
         return True

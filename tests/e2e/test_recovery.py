@@ -101,6 +101,26 @@ def test_a_skipped_task_does_not_keep_the_refresh_busy(stack: Sandbox, project: 
     assert not list(old_predictions(loop.label_studio, project, STARTER_VERSION))
 
 
+def test_a_project_without_unlabelled_tasks_takes_a_new_version_in_its_stride(stack: Sandbox) -> None:
+    loop = stack.loop
+    gold = read_jsonl(DEMO_FOLDER / "train.jsonl")[:60]
+    project = create_project(loop.label_studio, "all annotated", gold, labels_of(gold))
+    stack.run("connect", "--project", str(project.id), "--model", "annotated", "--train-threshold", "1000")
+    wait_until(lambda: not stack.stale(project, STARTER_VERSION), 60, "the starter's predictions")
+    list(annotate(loop.label_studio, project, gold, len(gold)))
+
+    stack.run("register", "lac", "--model", "annotated")
+
+    refresh = refresh_id(project.id)
+    wait_until(lambda: loop.jobs.status(refresh) is None, 60, "the refresh to end without a failure")
+    loop.label_studio.import_tasks(project.id, [{"data": {"text": "李雷昨天到了南京。"}}])
+    wait_until(
+        lambda: loop.label_studio.project(project.id).model_version == loop.registry.production("annotated").name,
+        60,
+        "the next task to be shown with what is in production",
+    )
+
+
 def test_a_version_that_passed_the_gate_is_promoted_though_its_worker_died(
     stack: Sandbox, project: Project, tmp_path: Path
 ) -> None:
