@@ -4,7 +4,7 @@ Agreement by character would say nothing, because most characters are in no enti
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nerloop.documents import Document
@@ -20,13 +20,16 @@ MIN_F1 = 0.995  # of the entities, against those of fp32
 MAX_SCORE_DIFFERENCE = 0.02  # mean over the entities that both find
 
 
-def admission(tagger: Tagger, texts: Sequence[str], cache: Path) -> dict[str, dict[str, float]]:
+def admission(tagger: Tagger, texts: Iterable[str], cache: Path) -> dict[str, dict[str, float]]:
     """Return the inexact runtimes that may serve a tagger, each with what was measured.
 
     Fewer than 500 texts admit none. A runtime that is slower than fp32 on this machine is not tried, nor is any for
     a GRU, which has no inexact one that is faster.
     """
-    if tagger.encoder.kind != "transformer" or len(texts) < MIN_TEXTS:
+    if tagger.encoder.kind != "transformer":
+        return {}  # before the texts are asked for: reading them may cost requests
+    texts = list(texts)
+    if len(texts) < MIN_TEXTS:
         return {}
     folder = cache / "runtimes" / weights_key(tagger)
     folder.mkdir(parents=True, exist_ok=True)

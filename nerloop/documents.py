@@ -92,17 +92,23 @@ def to_json(document: Document) -> str:
     return line
 
 
-def from_json(line: str) -> Document:
-    """Read one JSONL line: `{"text": …, "entities": [{"category", "start", "end"}]}` with an optional `id`.
-
-    Raises `BadInput` naming the wrong field.
-    """
+def text_row(line: str) -> dict[str, Any]:
+    """Read one JSONL line that has a `text`, whatever else; raises `BadInput` naming what is wrong."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"not valid JSON ({error}); write one JSON object a line") from None
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise BadInput("field 'text' is missing or not a string")
+    return row
+
+
+def from_json(line: str) -> Document:
+    """Read one JSONL line: `{"text": …, "entities": [{"category", "start", "end"}]}` with an optional `id`.
+
+    Raises `BadInput` naming the wrong field.
+    """
+    row = text_row(line)
     if not isinstance(row.get("entities"), list):
         raise BadInput("field 'entities' is missing or not a list; write [] for a text without entities")
     entities = []

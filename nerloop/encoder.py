@@ -31,10 +31,6 @@ class Batch:
         """Return the batch on a device."""
         return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
 
-    def mask(self) -> Tensor:
-        """Return 1 at real ids, 0 at padding, [B, T]."""
-        return (torch.arange(self.ids.size(1), device=self.ids.device) < self.sizes[:, None]).long()
-
 
 class GruEncoder(nn.Module):
     """Character embedding and a two-layer bidirectional GRU."""

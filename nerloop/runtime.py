@@ -77,10 +77,6 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads_for(tagger.encoder.kind)
         options.log_severity_level = 3
-        # Idle threads that spin for work take the cores from the CRF, which runs between two batches.
-        options.add_session_config_entry(
-            "session.intra_op.allow_spinning", "1" if tagger.encoder.kind != "gru" else "0"
-        )
         self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         self._tagger = tagger
         self.name = name

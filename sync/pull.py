@@ -48,11 +48,13 @@ def snapshot(label_studio: LabelStudio, projects: Iterable[Project]) -> Snapshot
     return Snapshot(tuple(found), manifest, tuple(sorted(labels)))
 
 
-def sample_texts(label_studio: LabelStudio, projects: Iterable[Project], settings: Settings, count: int) -> list[str]:
-    """Return up to `count` texts of a model's projects, labelled or not, none of them from the gate side."""
+def sample_texts(
+    label_studio: LabelStudio, projects: Iterable[Project], settings: Settings, count: int
+) -> Iterator[str]:
+    """Yield up to `count` texts of a model's projects, labelled or not, none of them from the gate side."""
     texts = (task.text for project in projects for task in label_studio.tasks(project))
     usable = (text for text in texts if text and side_of(text, settings.dev_share, settings.gate_share) != "gate")
-    return list(islice(usable, count))
+    yield from islice(usable, count)
 
 
 def new_labels(label_studio: LabelStudio, projects: Iterable[Project], decided: Manifest) -> set[str]:

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from nerloop.cli.console import done, say
 from nerloop.cli.models import MODEL_HELP, open_model, open_predictor
+from nerloop.documents import text_row
 from nerloop.errors import BadInput
 from nerloop.settings import Settings
 
@@ -107,12 +108,7 @@ def _read(stream: IO[bytes], name: str, jsonl: bool) -> Iterator[_Line]:
 
 
 def _from_json(line: str, size: int) -> _Line:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"not valid JSON ({error}); write one JSON object a line") from None
-    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-        raise BadInput("field 'text' is missing or not a string")
+    row = text_row(line)
     return _Line(row["text"], None if row.get("id") is None else str(row["id"]), size)
 
 

@@ -119,6 +119,8 @@ def test_a_project_without_unlabelled_tasks_takes_a_new_version_in_its_stride(st
         60,
         "the next task to be shown with what is in production",
     )
+    (waiting,) = loop.label_studio.tasks(project, annotated=False)
+    assert waiting.predictions[-1].model_version == loop.registry.production("annotated").name
 
 
 def test_a_version_that_passed_the_gate_is_promoted_though_its_worker_died(
