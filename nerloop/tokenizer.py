@@ -15,6 +15,7 @@ from typing import Any
 from nerloop.errors import BadInput
 
 VOCABULARY = "vocabulary.json"
+UNKNOWN = "OOV"  # what a vocabulary of characters calls the row of all others
 # What a directory may hold of a tokenizer; a checkpoint made from it carries the same files on.
 TOKENIZER_FILES = (
     "vocab.txt",
@@ -49,7 +50,7 @@ class CharacterVocabulary:
 
     def __init__(self, rows: Mapping[str, int]) -> None:
         self._rows = dict(rows)
-        self._unknown = self._rows["OOV"]
+        self._unknown = self._rows[UNKNOWN]
 
     @property
     def files(self) -> dict[str, bytes]:

@@ -7,9 +7,7 @@ evaluated and kept is the moving average of the weights. Under `torchrun` severa
 import hashlib
 import json
 import math
-import random
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -21,11 +19,11 @@ from torch import Tensor
 
 from nerloop.documents import Document, fingerprint
 from nerloop.encoder import TransformerEncoder, pad
-from nerloop.predictor import Predictor, last_unit, score
+from nerloop.examples import Example, batches_of, examples_of
+from nerloop.predictor import Predictor, score
 from nerloop.runtime import bf16_pays, set_threads
 from nerloop.tagger import Tagger, weights_key
 from nerloop.temperature import fit_temperature
-from nerloop.tokenizer import Tokens
 from nerloop.training_state import SavedState, TrainingState
 
 ENCODER_LEARNING_RATE = {"gru": 1e-3, "transformer": 3e-5}
@@ -39,7 +37,6 @@ MIN_STEPS = 250  # with few documents, epochs are added until there are this man
 EPOCHS = (12, 25)  # … within these bounds
 PATIENCE = 10  # epochs without a better dev F1 that end a run
 MIN_DEV_ENTITIES = 30  # fewer say nothing: then the last epoch is kept and no temperature is fitted
-TRAINING_CHARACTERS = 400  # longer texts, or those of more ids, are cut into pieces that break no entity
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ class Trainer:
 
         if isinstance(tagger.encoder, TransformerEncoder):
             tagger.encoder.tokenizer = tagger.encoder.tokenizer.as_characters
-        examples, dropped = _examples(tagger, train)
+        examples, dropped = examples_of(tagger, train)
         if not examples:
             raise ValueError("no training documents with text")
         set_threads(tagger.encoder.kind)
@@ -142,7 +139,7 @@ class _Run:
     def __init__(
         self,
         tagger: Tagger,
-        examples: Sequence["Example"],
+        examples: Sequence[Example],
         recipe: Recipe,
         accelerator: Any,
         state: TrainingState | None,
@@ -220,7 +217,7 @@ class _Run:
         """Put the best weights into the tagger for good."""
         _copy(self._best, self._weights)
 
-    def _take(self, batch: Sequence["Example"]) -> float:
+    def _take(self, batch: Sequence[Example]) -> float:
         warm_up = max(1, int(self._total * self._steps_an_epoch * WARM_UP))
         left = (self._total * self._steps_an_epoch - self._step) / max(1, self._total * self._steps_an_epoch - warm_up)
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
@@ -276,26 +273,9 @@ class _Run:
             torch.cuda.set_rng_state(saved.tensors["random.cuda"])
 
 
-Example = tuple[Tokens, list[list[int]]]
-"""A text and, for each layer, one tag id a character."""
-
-
 def epochs_for(examples: int, batch_size: int = BATCH_SIZE) -> int:
     """Return how many epochs a number of examples is trained for."""
     return min(max(EPOCHS[0], math.ceil(MIN_STEPS * batch_size / examples)), EPOCHS[1])
-
-
-def batches_of(examples: Sequence[Example], size: int, seed: str) -> Iterator[list[Example]]:
-    """Yield batches of similar length in random order, so that little is padding; the same for the same seed."""
-    order = random.Random(seed)
-    shuffled = order.sample(examples, len(examples))
-    pool = 8 * size
-    batches = []
-    for start in range(0, len(shuffled), pool):
-        ordered = sorted(shuffled[start : start + pool], key=lambda example: len(example[0].ids))
-        batches += [ordered[i : i + size] for i in range(0, len(ordered), size)]
-    order.shuffle(batches)
-    yield from batches
 
 
 def _agreed(accelerator: Any, dev_f1: float | None) -> float | None:
@@ -306,30 +286,6 @@ def _agreed(accelerator: Any, dev_f1: float | None) -> float | None:
     if accelerator.num_processes > 1:
         broadcast_object_list(shared)
     return shared[0]
-
-
-def _examples(tagger: Tagger, documents: Sequence[Document]) -> tuple[list[Example], int]:
-    """Return tokens and tags of each piece of text, and how many entities the decoder cannot hold."""
-    examples, dropped = [], 0
-    limit = min(TRAINING_CHARACTERS, tagger.encoder.max_tokens)
-    for document in documents:
-        rows, lost = tagger.decoder.encode(document)
-        dropped += lost
-        tokens = tagger.encoder.tokenizer.tokenize(document.text)
-        opens = [layer.may_start for layer in tagger.decoder.layers]
-        units = range(len(tokens.heads))
-        cuts = [i for i in units if all(may(row[i]) for may, row in zip(opens, rows, strict=True))]  # no entity is open
-        start = 0
-        while start < len(units):
-            last = last_unit(tokens, start, limit)
-            end = last if last == len(units) else cuts[bisect_right(cuts, last) - 1]
-            if end == start:  # one entity is longer than a piece may be: it is left out
-                end = [*cuts, len(units)][bisect_right(cuts, start)]
-                dropped += 1
-            else:
-                examples.append((tokens.cut(start, end, tagger.encoder.max_tokens), [row[start:end] for row in rows]))
-            start = end
-    return examples, dropped
 
 
 def _parameter_groups(tagger: Tagger, learning_rate: float | None) -> list[dict[str, Any]]:

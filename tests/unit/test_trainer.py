@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from nerloop import trainer
+from nerloop import examples, trainer
 from nerloop.documents import Document, Entity
 from nerloop.encoder import GruEncoder, TransformerEncoder
 from nerloop.predictor import Predictor, score
@@ -388,7 +388,7 @@ def test_what_nothing_reads_is_not_trained(tiny_transformer):
 @pytest.fixture
 def short_pieces(monkeypatch):
     def cut_at(characters):
-        monkeypatch.setattr(trainer, "TRAINING_CHARACTERS", characters)
+        monkeypatch.setattr(examples, "TRAINING_CHARACTERS", characters)
 
     return cut_at
 
