@@ -157,11 +157,11 @@ class Registry:
                 f"models:/{version.model}/{version.number}",
                 tags={"number": str(version.number), "replaces": str(version.replaces)},
             )
-            valid = valid_promotions(self._promotion_log(version.model))
+            valid = self._point_alias(version.model)
             won = any((p.number, p.replaces) == (version.number, version.replaces) for p in valid)
             decision = "promoted" if won else "superseded"
+            # The decision is written last: reconcile promotes again what stayed `passed`.
             self._client.set_model_version_tag(version.model, str(version.number), "decision", decision)
-            self._client.set_registered_model_alias(version.model, PRODUCTION, str(valid[-1].number))
         return won
 
     def download(self, version: ModelVersion, cache: Path) -> Path:
@@ -243,6 +243,26 @@ class Registry:
                 int(entry.tags["replaces"]),
                 _time(entry.creation_timestamp),
             )
+
+    def _point_alias(self, model: str) -> list[Promotion]:
+        """Point the alias to production; return the promotions that count.
+
+        Reads the log again after each write: a slow worker repairs what it wrote over a newer promotion's alias.
+        """
+        written = None
+        while (valid := valid_promotions(self._promotion_log(model))) and valid[-1] != written:
+            written = valid[-1]
+            self._set_alias(model, str(written.number))
+        return valid
+
+    def _set_alias(self, model: str, number: str) -> None:
+        try:
+            self._client.set_registered_model_alias(model, PRODUCTION, number)
+        except MlflowException as error:
+            if error.error_code != "BAD_REQUEST":
+                raise
+            # MLflow looks for the alias and inserts it where it is missing; another worker did so in between.
+            self._client.set_registered_model_alias(model, PRODUCTION, number)
 
     def _experiment(self, model: str) -> str:
         name = _experiment_name(model)

@@ -5,6 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelAlias
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from nerloop import checkpoint
 from nerloop.encoder import GruEncoder
@@ -31,6 +35,11 @@ def register(registry: Registry, folder: Path, replaces: int = 0, decision: Deci
         folder / f"c{number}", ("PER",), "f" * 64, "lac-starter", replaces, {"gate_f1": 0.5}, [2.0], []
     )
     return registry.register("medical", candidate, folder / "dataset.jsonl", {"7": "abc"}, decision)
+
+
+def aliased(loop: Loop) -> str:
+    client = MlflowClient(loop.settings.registry_address)
+    return f"medical-v{client.get_model_version_by_alias('medical', 'production').version}"
 
 
 def test_a_version_carries_what_was_said_of_it(loop: Loop, tmp_path: Path) -> None:
@@ -103,7 +112,68 @@ def test_of_two_racing_workers_exactly_one_wins(loop: Loop, tmp_path: Path) -> N
     won = [racer.communicate(timeout=60)[0].strip() for racer in racers]
 
     assert sorted(won) == ["False", "True"]
-    assert str(loop.registry.production("medical").version) == f"medical-v{won.index('True') + 1}"
+    assert str(loop.registry.production("medical").version) == f"medical-v{won.index('True') + 1}" == aliased(loop)
+
+
+def test_two_workers_that_make_the_alias_at_once_both_learn_who_won(loop: Loop, tmp_path: Path) -> None:
+    first, second = register(loop.registry, tmp_path / "made"), register(loop.registry, tmp_path / "made")
+    waiting, overtook = [second], []
+
+    def overtake(session: Session, *_: object) -> None:
+        # MLflow looked for the alias in vain and is about to insert it.
+        if waiting and any(isinstance(row, SqlRegisteredModelAlias) for row in session.new):
+            overtook.append(loop.registry.promote(waiting.pop()))
+
+    event.listen(Session, "before_flush", overtake)
+    try:
+        assert loop.registry.promote(first)
+    finally:
+        event.remove(Session, "before_flush", overtake)
+
+    assert overtook == [False]
+    assert aliased(loop) == "medical-v1"
+
+
+def test_a_slow_worker_does_not_leave_the_alias_on_an_older_promotion(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = register(loop.registry, tmp_path / "made")
+    newer = register(loop.registry, tmp_path / "made", replaces=1)
+    set_alias = MlflowClient.set_registered_model_alias
+
+    def slow(*arguments: str) -> None:
+        monkeypatch.setattr(MlflowClient, "set_registered_model_alias", set_alias)
+        assert loop.registry.promote(newer)
+        set_alias(*arguments)
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", slow)
+
+    assert loop.registry.promote(older)
+
+    assert str(loop.registry.production("medical").version) == "medical-v2" == aliased(loop)
+
+
+def test_a_promotion_that_dies_before_the_alias_stays_undecided_so_that_it_is_repeated(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    version = register(loop.registry, tmp_path / "made")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowClient, "set_registered_model_alias", die)
+        loop.registry.promote(version)
+
+    assert loop.registry.version("medical", 1).decision == "passed"
+    assert loop.registry.promote(version)
+    assert loop.registry.version("medical", 1).decision == "promoted"
+    assert aliased(loop) == "medical-v1"
+
+
+def test_a_promotion_over_a_generation_that_the_log_lacks_is_superseded(loop: Loop, tmp_path: Path) -> None:
+    assert not loop.registry.promote(register(loop.registry, tmp_path / "made", replaces=1))
+
+    assert loop.registry.production("medical").version is None
 
 
 def test_a_run_that_dies_before_its_decision_consumes_no_label(
