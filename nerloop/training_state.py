@@ -4,6 +4,7 @@ Numbers and the history stand as JSON in its header, so that tensors and numbers
 """
 
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 FILE = "state.safetensors"
 SHARE_OF_TIME = 0.05  # of a run that saving may take; a large model is saved less often
@@ -34,6 +37,7 @@ class TrainingState:
         self._path = folder / FILE
         self._key = key
         self._next = time.monotonic()
+        self._refused = False  # the last save, by the disk
 
     def load(self) -> SavedState | None:
         """Return what was saved last; None if there is nothing, or it belongs to another run or cannot be read."""
@@ -51,16 +55,35 @@ class TrainingState:
         return time.monotonic() >= self._next
 
     def save(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """Replace what was saved; raises `OSError` or `SafetensorError` where the disk refuses."""
+        """Replace what was saved. Where the disk refuses, one warning says so, and the run goes on with what is there.
+
+        A run is worth more than being able to resume it: the next save tries again, and is warned of only if one
+        between has succeeded.
+        """
         started = time.monotonic()
+        try:
+            self._replace(tensors, {"key": self._key, **numbers})
+        except (OSError, SafetensorError) as error:
+            if not self._refused:
+                logger.warning(
+                    "Cannot save in %s how far the fine-tune is (%s). It goes on, but would lose what it learns from "
+                    "now on if it were stopped; free disk space or check permissions, and it saves again",
+                    self._path.parent,
+                    error,
+                )
+            self._refused = True
+        else:
+            self._refused = False
+        self._next = time.monotonic() + max(1.0, (time.monotonic() - started) / SHARE_OF_TIME)
+
+    def _replace(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         for left in self._path.parent.glob(f".{FILE}.*.partial"):  # by a run that was killed while it saved
             left.unlink(missing_ok=True)
         partial = self._path.with_name(f".{FILE}.{os.getpid()}.partial")
         try:
             contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(contiguous, partial, {"nerloop": json.dumps({"key": self._key, **numbers})})
+            save_file(contiguous, partial, {"nerloop": json.dumps(numbers)})
             partial.replace(self._path)
         finally:
             partial.unlink(missing_ok=True)
-        self._next = time.monotonic() + max(1.0, (time.monotonic() - started) / SHARE_OF_TIME)

@@ -181,15 +181,12 @@ def _decoder(console: Console, kind: DecoderKind, data: _Data, known: tuple[str,
 
 def _fit(console: Console, tagger: "Tagger", data: _Data, recipe: "Recipe", state: Path) -> "Fit":
     import torch
-    from safetensors import SafetensorError
 
     from nerloop.trainer import Trainer
 
     with TrainingScreen(console, state) as screen:
         try:
             fit = Trainer(recipe, screen.show, state).fit(tagger, data.train, data.dev)
-        except SafetensorError as error:
-            raise BadInput(f"cannot save how far the run is in {state}: {error}; free disk space") from None
         except torch.cuda.OutOfMemoryError:
             raise BadInput(f"--batch-size {recipe.batch_size}: the GPU's memory is full; give a smaller one") from None
         screen.say_epochs(fit.epochs)

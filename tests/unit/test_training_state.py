@@ -1,10 +1,11 @@
 import json
+import os
 import random
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from nerloop import training_state
@@ -115,11 +116,45 @@ def test_what_a_run_left_that_was_killed_while_it_saved_is_removed(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
-def test_a_folder_that_cannot_be_written_is_told_with_the_systems_own_words(tmp_path):
+def warnings_of(caplog):
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_a_folder_that_cannot_be_written_is_warned_of_with_the_fix_and_ends_nothing(tmp_path, caplog):
     (tmp_path / "file").touch()
 
-    with pytest.raises((OSError, SafetensorError)):
-        TrainingState(tmp_path / "file" / "state", "run").save(TENSORS, NUMBERS)
+    TrainingState(tmp_path / "file" / "state", "run").save(TENSORS, NUMBERS)
+
+    (said,) = warnings_of(caplog)
+    assert f"Cannot save in {tmp_path / 'file' / 'state'}" in said
+    assert "free disk space or check permissions" in said
+
+
+def test_each_outage_is_warned_of_once_and_what_was_saved_before_stays(tmp_path, caplog):
+    state = TrainingState(tmp_path, "run")
+    in_the_way = tmp_path / f".{FILE}.{os.getpid()}.partial" / "child"
+    state.save(TENSORS, NUMBERS)
+    said = []
+
+    for step, refuses in enumerate([True, True, False, True, True]):
+        if refuses:
+            in_the_way.mkdir(parents=True)  # a directory where a file is to be written
+        state.save(TENSORS, NUMBERS | {"step": step})
+        said.append(len(warnings_of(caplog)))
+        shutil.rmtree(in_the_way.parent, ignore_errors=True)
+
+    assert said == [1, 1, 1, 2, 2]
+    saved = state.load()
+    assert saved is not None and saved.numbers["step"] == 2
+
+
+def test_after_a_save_that_failed_the_next_is_not_due_at_once(tmp_path):
+    (tmp_path / "file").touch()
+    state = TrainingState(tmp_path / "file" / "state", "run")
+
+    state.save(TENSORS, NUMBERS)
+
+    assert not state.due()
 
 
 @pytest.mark.parametrize(("seconds", "pause"), [(0.001, 1.0), (0.02, 1.0), (3.0, 60.0)])
