@@ -5,6 +5,7 @@ Agreement by character would say nothing, because most characters are in no enti
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from nerloop.documents import Document
@@ -20,35 +21,55 @@ MIN_F1 = 0.995  # of the entities, against those of fp32
 MAX_SCORE_DIFFERENCE = 0.02  # mean over the entities that both find
 
 
-def admission(tagger: Tagger, texts: Iterable[str], cache: Path) -> dict[str, dict[str, float]]:
-    """Return the inexact runtimes that may serve a tagger, each with what was measured.
+@dataclass(frozen=True)
+class Admission:
+    """The inexact runtimes that may serve a checkpoint, each with its figures, and why each of the others may not."""
+
+    admitted: dict[str, dict[str, float]]
+    refused: dict[str, str]
+
+
+def all_refused(reason: str) -> Admission:
+    """Return that no inexact runtime may serve, for one reason."""
+    return Admission({}, dict.fromkeys(INEXACT, reason))
+
+
+def admission(tagger: Tagger, texts: Iterable[str], cache: Path) -> Admission:
+    """Return which inexact runtimes may serve a tagger, with what was measured of each.
 
     Fewer than 500 texts admit none. A runtime that is slower than fp32 on this machine is not tried, nor is any for
     a GRU, which has no inexact one that is faster.
     """
     if tagger.encoder.kind != "transformer":
-        return {}  # before the texts are asked for: reading them may cost requests
+        return all_refused("a GRU has no inexact runtime that is faster")  # reading the texts may cost requests
     texts = list(texts)
     if len(texts) < MIN_TEXTS:
-        return {}
+        return all_refused(f"not measured: there were {len(texts)} texts, {MIN_TEXTS} are needed")
     folder = cache / "runtimes" / weights_key(tagger)
     folder.mkdir(parents=True, exist_ok=True)
     exact = TorchRuntime(tagger)
     expected = _documents(Predictor(tagger, "", runtime=exact), texts)
-    admitted = {}
+    found = Admission({}, {})
     on_gpu = next(tagger.parameters()).device.type == "cuda"
-    for name in ("torch-bf16",) if on_gpu else INEXACT:  # ONNX Runtime serves on the CPU alone
-        runtime = build(name, tagger, folder)
-        if milliseconds(runtime, tagger) >= milliseconds(exact, tagger):
+    for name in INEXACT:
+        if on_gpu and not name.startswith("torch-"):
+            found.refused[name] = "not measured: made on a GPU, and ONNX Runtime serves on the CPU alone"
             continue
-        found = _documents(Predictor(tagger, "", runtime=runtime), texts)
-        f1, difference = agreement(expected, found)
-        logger.info(
-            "%s against fp32 on %s texts: entity F1 %.4f, scores differ by %.4f", name, len(texts), f1, difference
-        )
+        runtime = build(name, tagger, folder)
+        spent, spent_exact = milliseconds(runtime, tagger), milliseconds(exact, tagger)
+        if spent >= spent_exact:
+            found.refused[name] = (
+                f"slower than fp32 where it was made: {spent:.2f} ms a text, fp32 {spent_exact:.2f} ms"
+            )
+            continue
+        f1, difference = agreement(expected, _documents(Predictor(tagger, "", runtime=runtime), texts))
+        measured = f"on {len(texts)} texts entity F1 against fp32 {f1:.4f}, scores {difference:.4f} apart"
+        logger.info("%s: %s", name, measured)
         if f1 >= MIN_F1 and difference <= MAX_SCORE_DIFFERENCE:
-            admitted[name] = {"entity_f1": f1, "score_difference": difference, "texts": len(texts)}
-    return admitted
+            found.admitted[name] = {"entity_f1": f1, "score_difference": difference, "texts": len(texts)}
+        else:
+            found.refused[name] = f"{measured}; needed: at least {MIN_F1}, at most {MAX_SCORE_DIFFERENCE}"
+    return found
 
 
 def agreement(expected: Sequence[Document], found: Sequence[Document]) -> tuple[float, float]:

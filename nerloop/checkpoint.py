@@ -40,7 +40,8 @@ class Provenance:
     """How a checkpoint came to be.
 
     `base` and its `revision` on the hub, `dataset_fingerprint` of the documents it saw, `metrics` on held-out ones;
-    `admitted` names the inexact runtimes that may serve it, with the figures that admitted them (see runtime.py).
+    `admitted` names the inexact runtimes that may serve it, with the figures that admitted them, and `refused` the
+    others, with the sentence that says why (see admission.py).
     """
 
     base: str
@@ -48,6 +49,7 @@ class Provenance:
     metrics: dict[str, float] = field(default_factory=dict)
     revision: str = ""
     admitted: dict[str, dict[str, float]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

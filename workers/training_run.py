@@ -95,8 +95,10 @@ class TrainingRun:
         metrics = {**judgement.metrics, **_metrics(sides, fit, time.monotonic() - started)}
         folder = dataset.parent / "checkpoint"
         texts = sample_texts(self._loop.label_studio, projects, settings, MIN_TEXTS)
-        admitted = admission(tagger, texts, settings.checkpoint_cache)
-        made = checkpoint.Provenance(base.source, labelled.fingerprint, metrics, base.revision, admitted)
+        found = admission(tagger, texts, settings.checkpoint_cache)
+        made = checkpoint.Provenance(
+            base.source, labelled.fingerprint, metrics, base.revision, found.admitted, found.refused
+        )
         checkpoint.save(tagger, made, folder)
         candidate = Candidate(
             folder=folder,

@@ -80,9 +80,11 @@ def convert(source: str, output: Path) -> None:
 
 def _facts(model: Model, choice: "Choice") -> dict[str, Any]:
     from nerloop.predictor import WINDOW_OVERLAP
+    from nerloop.runtime import INEXACT
 
     tagger, made = model.tagger, model.provenance
     encoder = tagger.encoder
+    refused = made.refused if made else {}
     return {
         "model": model.source,
         "folder": None if model.folder is None else str(model.folder),
@@ -104,7 +106,11 @@ def _facts(model: Model, choice: "Choice") -> dict[str, Any]:
         "runtime": {
             "fastest": choice.name,
             "milliseconds": dict(choice.milliseconds),
-            "not_admitted": _not_admitted(model),
+            "not_admitted": {
+                name: refused.get(name, "not measured when it was made")
+                for name in INEXACT
+                if name not in model.admitted
+            },
         },
     }
 
@@ -113,28 +119,6 @@ def _format(model: Model) -> str:
     if model.folder is None:
         return "starter"
     return "nerloop" if model.provenance is not None else "RaNER"
-
-
-def _not_admitted(model: Model) -> dict[str, str]:
-    """Return why each inexact runtime may not serve a model."""
-    from nerloop.admission import MAX_SCORE_DIFFERENCE, MIN_F1, MIN_TEXTS
-    from nerloop.encoder import GruEncoder
-    from nerloop.runtime import INEXACT
-
-    texts = None if model.provenance is None else model.provenance.metrics.get("admission_texts")
-    if model.tagger.encoder.kind == GruEncoder.kind:
-        why = "a GRU has no inexact runtime that is faster"
-    elif model.provenance is None or not model.provenance.dataset_fingerprint:
-        why = "not measured: only fine-tuning measures it"
-    elif texts is not None and texts < MIN_TEXTS:
-        why = f"not measured: {texts:.0f} texts, {MIN_TEXTS} are needed"
-    else:
-        few = "" if texts is not None else f"there were fewer than {MIN_TEXTS} texts, "
-        why = (
-            f"where it was made it was slower than fp32, {few}or its entities were not those of fp32 (F1 below "
-            f"{MIN_F1}, or scores {MAX_SCORE_DIFFERENCE} apart)"
-        )
-    return {name: why for name in INEXACT if name not in model.admitted}
 
 
 def _table(facts: Mapping[str, Any]) -> Table:

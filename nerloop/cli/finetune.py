@@ -213,19 +213,19 @@ def _metrics(tagger: "Tagger", data: _Data, fit: "Fit", seconds: float) -> dict[
 def _provenance(
     console: Console, tagger: "Tagger", data: _Data, base: "Base", metrics: dict[str, float], cache: Path
 ) -> Any:
-    from nerloop.admission import MIN_TEXTS, admission
+    from nerloop.admission import MIN_TEXTS, admission, all_refused
     from nerloop.checkpoint import Provenance
 
     # Held-out texts first: what was trained on is where two runtimes agree most.
     texts = [document.text for document in (*data.dev, *data.train) if document.text][:MIN_TEXTS]
-    admitted = {}
     try:
         with console.status("Measuring which runtimes give the same entities … (Ctrl-C skips this)"):
-            admitted = admission(tagger, texts, cache)
+            found = admission(tagger, texts, cache)
     except KeyboardInterrupt:
+        found = all_refused("not measured: Ctrl-C skipped it when it was made")
         say(console, "Skipped; only the exact runtimes will serve this checkpoint.")
     seen = fingerprint([*data.train, *data.dev])
-    return Provenance(base.source, seen, {**metrics, "admission_texts": len(texts)}, base.revision, admitted)
+    return Provenance(base.source, seen, metrics, base.revision, found.admitted, found.refused)
 
 
 def _report(console: Console, tagger: "Tagger", data: _Data, fit: "Fit", metrics: dict[str, float]) -> None:

@@ -1,11 +1,12 @@
 import random
+import re
 
 import pytest
 import torch
 
 from nerloop import admission as admission_module
 from nerloop import runtime, trainer
-from nerloop.admission import MIN_TEXTS, admission, agreement
+from nerloop.admission import MIN_TEXTS, Admission, admission, agreement
 from nerloop.documents import Document, Entity
 from nerloop.runtime import INEXACT
 from nerloop.tagger import weights_key
@@ -58,43 +59,57 @@ def undecided(tiny_transformer):
 
 
 def test_a_runtime_whose_entities_are_those_of_fp32_is_admitted_with_its_figures(sure, tmp_path):
-    admitted = admission(sure, TEXTS, tmp_path)
+    found = admission(sure, TEXTS, tmp_path)
 
-    assert set(admitted) == set(INEXACT)
-    for figures in admitted.values():
+    assert (set(found.admitted), found.refused) == (set(INEXACT), {})
+    for figures in found.admitted.values():
         assert figures["entity_f1"] >= 0.995
         assert 0 <= figures["score_difference"] <= 0.02
         assert figures["texts"] == 500
 
 
-def test_a_model_whose_int8_entities_differ_is_refused(undecided, tmp_path):
-    admitted = admission(undecided, TEXTS, tmp_path)
+def test_a_model_whose_int8_entities_differ_is_refused_with_what_was_measured(undecided, tmp_path):
+    found = admission(undecided, TEXTS, tmp_path)
 
-    assert admitted == {}
+    assert found.admitted == {}
+    f1 = re.match(r"on 500 texts entity F1 against fp32 (0\.\d+), scores ", found.refused["onnx-int8"])
+    assert f1 is not None and float(f1[1]) < 0.995
+    assert found.refused["onnx-int8"].endswith("; needed: at least 0.995, at most 0.02")
     assert (tmp_path / "runtimes" / weights_key(undecided) / "onnx-int8.onnx").exists()  # it was tried
 
 
 def test_a_model_whose_scores_differ_is_refused_though_its_entities_are_the_same(sure, tmp_path, monkeypatch):
     monkeypatch.setattr(admission_module, "MAX_SCORE_DIFFERENCE", -1.0)
 
-    assert admission(sure, TEXTS, tmp_path) == {}
+    found = admission(sure, TEXTS, tmp_path)
+
+    assert (found.admitted, set(found.refused)) == ({}, set(INEXACT))
 
 
-def test_fewer_than_500_texts_admit_none(sure, tmp_path):
-    assert admission(sure, TEXTS[:-1], tmp_path) == {}
+def test_fewer_than_500_texts_admit_none_and_their_number_is_said(sure, tmp_path):
+    found = admission(sure, TEXTS[:-1], tmp_path)
+
+    why = "not measured: there were 499 texts, 500 are needed"
+    assert found == Admission({}, {"torch-bf16": why, "onnx-int8": why})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_gru_has_no_inexact_runtime_that_is_worth_trying(tiny_tagger, tmp_path):
-    assert admission(tiny_tagger(), TEXTS, tmp_path) == {}
+    found = admission(tiny_tagger(), TEXTS, tmp_path)
+
+    assert found.admitted == {}
+    assert set(found.refused.values()) == {"a GRU has no inexact runtime that is faster"}
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_slower_than_fp32_is_not_admitted(sure, tmp_path, monkeypatch):
+def test_what_is_slower_than_fp32_is_refused_with_both_timings(sure, tmp_path, monkeypatch):
     spent = {"torch-fp32": 2, "torch-bf16": 3, "onnx-int8": 1}
     monkeypatch.setattr(admission_module, "milliseconds", lambda serving, _: spent[serving.name])
 
-    assert set(admission(sure, TEXTS, tmp_path)) == {"onnx-int8"}
+    found = admission(sure, TEXTS, tmp_path)
+
+    assert set(found.admitted) == {"onnx-int8"}
+    assert found.refused == {"torch-bf16": "slower than fp32 where it was made: 3.00 ms a text, fp32 2.00 ms"}
 
 
 def test_being_admitted_changes_nothing_in_the_model(sure, tmp_path):

@@ -74,6 +74,7 @@ def test_a_checkpoint_says_what_it_was_made_from(trained):
     assert made.dataset_fingerprint == fingerprint(seen)
     assert made.metrics["dev_f1"] == 1.0
     assert (made.metrics["train_documents"], made.metrics["dev_documents"]) == (64, 60)
+    assert set(made.refused) == {"torch-bf16", "onnx-int8"}
 
 
 def test_standard_output_holds_the_path_alone(trained):
