@@ -75,7 +75,7 @@ class Settings:
     base_model: str = _setting(
         "NERLOOP_BASE_MODEL",
         "lac",
-        "What fine-tuning starts from: `lac`, the path of a checkpoint or RaNER directory, or a ModelScope id.",
+        "What fine-tuning starts from: `lac`, `production`, a checkpoint's directory, a version, or a ModelScope id.",
     )
     train_threshold: int = _setting(
         "NERLOOP_TRAIN_THRESHOLD", 50, "New labels that start a fine-tune, where a project does not say otherwise."

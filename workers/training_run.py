@@ -10,11 +10,11 @@ from typing import Any
 
 from nerloop import checkpoint
 from nerloop.admission import MIN_TEXTS, admission
-from nerloop.base import load_base
 from nerloop.documents import Manifest, write_jsonl
 from nerloop.loop import Loop
+from nerloop.models import STARTER, load_model
 from nerloop.project_state import Binding
-from nerloop.registry import Candidate, Production
+from nerloop.registry import PRODUCTION, Candidate, Production
 from nerloop.split import Split, split
 from nerloop.tagger import adapt
 from nerloop.tagging import Decoder
@@ -84,7 +84,7 @@ class TrainingRun:
     ) -> Outcome:
         settings = self._loop.settings
         serving = self._loop.serving.update(model)
-        base = load_base(settings.base_model, settings.checkpoint_cache)
+        base = load_model(base_name(settings.base_model, production), self._loop)
         known = base.tagger.decoder.labels
         tagger = adapt(base.tagger, _decoder(bound, labelled, sides), shown_as(projects, known))
         started = time.monotonic()
@@ -142,6 +142,13 @@ def empty_work_folder(home: Path, model: str) -> Path:
 def state_folder(home: Path, model: str) -> Path:
     """Return where a model's run saves how far it is, so that a killed one goes on from there."""
     return home / "work" / model / "state"
+
+
+def base_name(setting: str, production: Production) -> str:
+    """Return what a run starts from: for `production` the version there, or the starter while there is none."""
+    if setting != PRODUCTION:
+        return setting
+    return STARTER if production.version is None else production.name
 
 
 def _decoder(bound: list[Binding], labelled: Snapshot, sides: Split) -> Decoder:

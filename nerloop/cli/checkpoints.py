@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nerloop.cli.console import done, say
-from nerloop.cli.models import Model, open_model, refuse_existing
+from nerloop.cli.models import open_model, refuse_existing
+from nerloop.models import Model
 from nerloop.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def inspect(model: str, as_json: bool) -> None:
     opened = open_model(model, settings, console)
     with console.status("Timing the runtimes of this machine (once a model) …"):
         _, choice = fastest(opened.tagger, opened.admitted, settings.checkpoint_cache)
-    facts = _facts(opened, choice)
+    facts = {"model": model, **_facts(opened, choice)}
     if as_json:
         click.echo(json.dumps(facts))
     else:
@@ -59,17 +60,13 @@ def convert(source: str, output: Path) -> None:
     nerloop convert downloads/nlp_raner_named-entity-recognition_chinese-base-news models/news
     nerloop convert iic/nlp_raner_named-entity-recognition_chinese-base-cmeee models/cmeee
     """
-    from nerloop import checkpoint, hub
+    from nerloop import checkpoint
 
     console = Console(stderr=True)
     output = output.absolute()
     refuse_existing(output, "OUT")
     opened = open_model(source, Settings.load(), console)
-    made = opened.provenance
-    if made is None:
-        wanted = None if opened.folder is None or Path(source).is_dir() else hub.parse_id(source)
-        base, revision = (source, "") if wanted is None else (wanted.repository, wanted.revision)
-        made = checkpoint.Provenance(base, "", revision=revision)
+    made = opened.provenance or checkpoint.Provenance(opened.source, "", revision=opened.revision)
     with console.status("Writing …"):
         checkpoint.save(opened.tagger, made, output)
     labels = ", ".join(opened.tagger.decoder.labels)
@@ -86,7 +83,6 @@ def _facts(model: Model, choice: "Choice") -> dict[str, Any]:
     encoder = tagger.encoder
     refused = made.refused if made else {}
     return {
-        "model": model.source,
         "folder": None if model.folder is None else str(model.folder),
         "format": _format(model),
         "sums_verified": made is not None,

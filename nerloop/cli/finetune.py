@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from nerloop.cli.console import done, say, warn
-from nerloop.cli.models import refuse_existing
+from nerloop.cli.models import MODEL_HELP, open_model, refuse_existing
 from nerloop.cli.training_screen import TrainingScreen
 from nerloop.documents import Document, fingerprint, labels_of, normalised, read_jsonl
 from nerloop.errors import BadInput, NerLoopError
@@ -23,7 +23,7 @@ from nerloop.split import split
 from nerloop.tagging import Decoder, DecoderKind
 
 if TYPE_CHECKING:
-    from nerloop.base import Base
+    from nerloop.models import Model
     from nerloop.tagger import Tagger
     from nerloop.trainer import Fit, Recipe
 
@@ -39,9 +39,7 @@ STOPPED = 130  # the exit code of what Ctrl-C ended
     type=click.Path(path_type=Path),
     help="JSONL to choose the best epoch and the temperature on.  [default: a tenth of --train]",
 )
-@click.option(
-    "--base", required=True, help="What to start from: a checkpoint's or RaNER directory, a ModelScope id, or `lac`."
-)
+@click.option("--base", required=True, help=f"What to start from. {MODEL_HELP}")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Directory to write; must not exist.")
 @click.option(
     "--decoder",
@@ -77,6 +75,7 @@ def finetune(
 
     \b
     nerloop finetune --train train.jsonl --dev dev.jsonl --base lac --output models/medical
+    nerloop finetune --train train.jsonl --base medical-v7 --output models/more
     nerloop finetune --train train.jsonl --output models/news --decoder nested \\
         --base iic/nlp_raner_named-entity-recognition_chinese-base-news
     torchrun --nproc_per_node 2 -m nerloop finetune --train train.jsonl --base lac --output models/shared
@@ -118,12 +117,10 @@ def _run(
     is_main: bool,
 ) -> None:
     from nerloop import checkpoint
-    from nerloop.base import load_base
     from nerloop.tagger import adapt
 
     settings = Settings.load()
-    with console.status(f"Reading {base_name} …"):
-        base = load_base(base_name, settings.checkpoint_cache)
+    base = open_model(base_name, settings, console)
     tagger = adapt(base.tagger, _decoder(console, kind, data, base.tagger.decoder.labels))
     started = time.monotonic()
     fit = _fit(console, tagger, data, recipe, state)
@@ -211,7 +208,7 @@ def _metrics(tagger: "Tagger", data: _Data, fit: "Fit", seconds: float) -> dict[
 
 
 def _provenance(
-    console: Console, tagger: "Tagger", data: _Data, base: "Base", metrics: dict[str, float], cache: Path
+    console: Console, tagger: "Tagger", data: _Data, base: "Model", metrics: dict[str, float], cache: Path
 ) -> Any:
     from nerloop.admission import MIN_TEXTS, admission, all_refused
     from nerloop.checkpoint import Provenance

@@ -7,8 +7,9 @@ import click
 from rich.console import Console
 
 from nerloop.cli.console import done, say, warn
-from nerloop.cli.models import find_folder, open_model
+from nerloop.cli.models import open_model
 from nerloop.loop import Loop
+from nerloop.models import find_folder
 from nerloop.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def register(checkpoint: str, model: str, by: str) -> None:
     console = Console(stderr=True)
     loop = Loop(Settings.load())
     opened = open_model(checkpoint, loop.settings, console)
-    made = opened.provenance or Provenance(checkpoint, "")
+    made = opened.provenance or Provenance(opened.source, "", revision=opened.revision)
     with console.status("Reading the labels, scoring and registering …"):
         judgement, outcome = register_checkpoint(loop, model, opened.tagger, made, by)
     _say_outcome(console, judgement, outcome)
@@ -58,7 +59,7 @@ def publish(source: str, repository: str, tag: str | None) -> None:
     from nerloop import checkpoint, hub
 
     console = Console(stderr=True)
-    folder = find_folder(source, Settings.load())
+    folder = find_folder(source, Loop(Settings.load()))
     with console.status("Checking the files …"):
         checkpoint.load(folder)
     token = os.environ.get(hub.TOKEN_VARIABLE, "")

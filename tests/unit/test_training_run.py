@@ -1,4 +1,7 @@
-from workers.training_run import empty_work_folder, state_folder
+import pytest
+
+from nerloop.registry import ModelVersion, Production
+from workers.training_run import base_name, empty_work_folder, state_folder
 
 
 def test_a_run_removes_what_a_killed_run_of_its_model_has_left(tmp_path):
@@ -31,3 +34,16 @@ def test_models_save_their_states_in_folders_of_their_own(tmp_path):
 
     assert len(folders) == 4
     assert not any(one in other.parents for one in folders for other in folders)
+
+
+@pytest.mark.parametrize(
+    ("setting", "promoted", "base"),
+    [
+        ("production", ModelVersion("medical", 7), "medical-v7"),
+        ("production", None, "lac"),
+        ("lac", ModelVersion("medical", 7), "lac"),
+        ("finance-v2", ModelVersion("medical", 7), "finance-v2"),
+    ],
+)
+def test_a_run_starts_from_production_only_where_that_is_set_and_something_is_there(setting, promoted, base):
+    assert base_name(setting, Production(3, promoted)) == base

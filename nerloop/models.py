@@ -1,0 +1,79 @@
+"""Which model a name means: the starter, a directory, a registered version or one on ModelScope's hub. Owns reading it.
+
+The names are those of `--model` and `--base` of every command and of NERLOOP_BASE_MODEL. Loads torch only to read one.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nerloop import hub
+from nerloop.errors import BadInput, RegistryError
+from nerloop.loop import Loop
+
+if TYPE_CHECKING:
+    from nerloop.checkpoint import Provenance
+    from nerloop.tagger import Tagger
+
+STARTER = "lac"
+VERSION = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62})-v([1-9][0-9]*)")  # medical-v7
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that was read, which nobody else holds, so that it may be trained; and where it came from.
+
+    `revision` is that on the hub; `folder` is None for the starter, `provenance` for what is no checkpoint of ours.
+    """
+
+    source: str
+    tagger: "Tagger"
+    folder: Path | None = None
+    provenance: "Provenance | None" = None
+    revision: str = ""
+
+    @property
+    def admitted(self) -> dict[str, dict[str, float]]:
+        """The inexact runtimes that may serve it, with the figures that admitted them."""
+        return self.provenance.admitted if self.provenance else {}
+
+
+def load_model(source: str, loop: Loop) -> Model:
+    """Read a new copy of a model, every file's sum checked.
+
+    Raises `BadInput` where the name is none, `CheckpointCorrupt` naming the file, `RegistryError` or `HubError` where a
+    version or a hub's model cannot be fetched.
+    """
+    from nerloop import checkpoint
+    from nerloop.starter import fresh_starter
+
+    if source == STARTER:
+        return Model(source, fresh_starter())
+    found = checkpoint.load(find_folder(source, loop))
+    wanted = None if Path(source).is_dir() else hub.parse_id(source)
+    name, revision = (source, "") if wanted is None else (wanted.repository, wanted.revision)
+    return Model(name, found.tagger, found.folder, found.provenance, revision)
+
+
+def find_folder(source: str, loop: Loop) -> Path:
+    """Return the directory of a model, downloaded once where it is a registered version or a ModelScope id."""
+    if Path(source).is_dir():
+        return Path(source)
+    version = VERSION.fullmatch(source)
+    if version is not None:
+        return _registered(version[1], int(version[2]), loop)
+    if hub.parse_id(source) is None or Path(source).exists():
+        raise BadInput(
+            f"model {source!r}: no such directory; give the path of a checkpoint or RaNER directory, {STARTER!r} for "
+            "the starter, a registered version such as medical-v7, or a ModelScope id such as "
+            "iic/nlp_raner_named-entity-recognition_chinese-base-news"
+        )
+    return hub.fetch(source, loop.settings.checkpoint_cache)
+
+
+def _registered(model: str, number: int, loop: Loop) -> Path:
+    try:
+        return loop.registry.download(loop.registry.version(model, number), loop.settings.checkpoint_cache)
+    except RegistryError as error:
+        raise type(error)(f"model {model}-v{number}: no such directory, and as a registered version: {error}") from None

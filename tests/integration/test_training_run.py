@@ -1,0 +1,98 @@
+"""Fine-tunes of the loop in this process, on a real Label Studio and registry, that start from production."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from nerloop import checkpoint
+from nerloop.cli import cli
+from nerloop.demo import DEMO_FOLDER, annotate, create_project
+from nerloop.documents import labels_of, read_jsonl, write_jsonl
+from nerloop.embedded.sandbox import Sandbox
+from nerloop.loop import Loop
+from nerloop.models import load_model
+from nerloop.registry import ModelVersion
+from nerloop.settings import Settings
+from nerloop.tagger import adapt, weights_key
+from nerloop.tagging import Decoder
+from workers.training_run import TrainingRun
+
+MODEL = "continued"
+GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")
+
+
+class Killed(BaseException):
+    """Ends a run where a kill would."""
+
+
+def run(loop: Loop, killed_in: int | None = None) -> tuple[ModelVersion | None, list[dict[str, Any]]]:
+    """Fine-tune; return the version that was made, and what was said of the training."""
+    said: list[dict[str, Any]] = []
+
+    def hear(progress: dict[str, Any]) -> None:
+        if progress["step"] == "training":
+            said.append(progress)
+            if progress["epoch"] == killed_in:
+                raise Killed
+
+    try:
+        return TrainingRun(loop, hear).run(MODEL, forced=True).version, said
+    except Killed:
+        return None, said
+
+
+@pytest.fixture(scope="module")
+def loop(stack: Sandbox) -> Loop:
+    """A process that is told to start from production; its model's project holds 80 labelled texts."""
+    project = create_project(stack.loop.label_studio, MODEL, GOLD[:80], labels_of(GOLD))
+    stack.run("connect", "--project", str(project.id), "--model", MODEL, "--train-threshold", "1000")
+    assert len(list(annotate(stack.loop.label_studio, project, GOLD, 80))) == 80
+    return Loop(Settings.load({**stack.environ, "NERLOOP_BASE_MODEL": "production"}))
+
+
+@pytest.fixture(scope="module")
+def said_first(loop: Loop) -> list[dict[str, Any]]:
+    """What was said of the first fine-tune, whose version is in production."""
+    version, said = run(loop)
+    assert str(loop.registry.production(MODEL).version) == str(version) == "continued-v1"
+    return said
+
+
+def test_a_fine_tune_goes_on_from_production_and_a_killed_one_from_where_it_was(
+    loop: Loop, said_first: list[dict[str, Any]]
+) -> None:
+    _, said_killed = run(loop, killed_in=4)
+    version, said = run(loop)
+
+    assert str(version) == "continued-v2"
+    bases = [load_model(f"continued-v{number}", loop).provenance for number in (1, 2)]
+    assert [made.base for made in bases if made] == ["lac", "continued-v1"]
+    assert said_killed[0]["loss"] < said_first[0]["loss"] / 2  # what v1 knows need not be learned again
+    assert said[0]["epoch"] >= 4
+
+
+@pytest.mark.usefixtures("said_first")
+def test_a_fine_tune_starts_with_every_label_of_production_and_leaves_what_serves_as_it_is(loop: Loop) -> None:
+    serving = loop.serving.update(MODEL).tagger
+    before = weights_key(serving)
+    start = load_model(loop.registry.production(MODEL).name, loop).tagger
+
+    run(loop, killed_in=2)
+
+    assert weights_key(adapt(start, Decoder.flat(labels_of(GOLD)))) == before
+    assert weights_key(serving) == before
+
+
+@pytest.mark.usefixtures("said_first")
+def test_the_shell_fine_tunes_a_registered_version(stack: Sandbox, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "train.jsonl", GOLD[:20])
+    options = ["--train", str(tmp_path / "train.jsonl"), "--base", "continued-v1", "--epochs", "1"]
+
+    ended = CliRunner().invoke(cli, ["finetune", *options, "--output", str(tmp_path / "made")], env=stack.environ)
+
+    assert ended.exit_code == 0, ended.output
+    made = checkpoint.load(tmp_path / "made").provenance
+    assert made is not None and made.base == "continued-v1"
+    assert "labels DISEASE, DRUG, LOC, ORG, PER\n" in ended.stderr  # none of them new
