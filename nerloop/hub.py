@@ -8,12 +8,12 @@ import contextlib
 import logging
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from nerloop.cache import fill
 from nerloop.errors import BadInput, HubError
 
 TOKEN_VARIABLE = "MODELSCOPE_API_TOKEN"  # noqa: S105 - the name of a variable
@@ -79,15 +79,7 @@ def fetch(source: str, cache: Path) -> Path:
     )
     endpoint, token = _endpoint_and_token()
     with _errors(f"cannot fetch {wanted}", instead, token):
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{wanted.folder}.", dir=cache) as temporary:
-            fetched = _download(wanted, endpoint, token, Path(temporary))
-            try:
-                fetched.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # another process of this machine may have been faster
-                    raise
-    return folder
+        return fill(folder, lambda temporary: _download(wanted, endpoint, token, temporary))
 
 
 def publish(folder: Path, repo_id: str, token: str, version: str) -> str:

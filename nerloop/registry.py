@@ -24,6 +24,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from nerloop.cache import fill
 from nerloop.documents import Manifest
 from nerloop.errors import CheckpointCorrupt, RegistryError
 from nerloop.gate import Decision
@@ -171,20 +172,16 @@ class Registry:
         """
         from nerloop import checkpoint  # needs torch, which who only reads the registry need not load
 
+        def fetch(temporary: Path) -> Path:
+            fetched = Path(self._client.download_artifacts(version.run_id, "checkpoint", str(temporary)))
+            checkpoint.verify(fetched)
+            return fetched
+
         folder = cache / str(version)
         if folder.is_dir():
             return folder
         with self._errors(f"downloading {version} to {cache}"):
-            cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{version}.", dir=cache) as temporary:
-                fetched = Path(self._client.download_artifacts(version.run_id, "checkpoint", temporary))
-                checkpoint.verify(fetched)
-                try:
-                    fetched.rename(folder)
-                except OSError:
-                    if not folder.is_dir():  # another process of this machine may have been faster
-                        raise
-        return folder
+            return fill(folder, fetch)
 
     def last_manifest(self, model: str) -> Manifest:
         """Return the manifest of the last decided run, promoted or not; empty before the first."""
