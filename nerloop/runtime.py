@@ -32,8 +32,8 @@ from nerloop.tokenizer import Tokens
 
 logger = logging.getLogger(__name__)
 
-# Ids a batch. BERT's must stay in the cache: 0.88 of the GEMM peak at 512, 0.82 at 1,024, 0.49 at 4,096.
-TOKENS_A_BATCH = {"gru": 8192, "transformer": 512}
+# Ids a batch. BERT's must stay in the cache: 0.88 of the GEMM peak at 256, 0.87 at 512, 0.79 at 1,024, 0.67 at 2,048.
+TOKENS_A_BATCH = {"gru": 8192, "transformer": 256}
 TOKENS_A_BATCH_CUDA = 32768
 TIMED = ((1, 48), (20, 48))  # (texts, ids each) that candidates are timed on: an open task, and a part of a refresh
 SECONDS_EACH = 0.25
