@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -33,6 +34,7 @@ from nerloop.promotions import PROMOTIONS_SUFFIX, STARTER_VERSION, Promotion, va
 logger = logging.getLogger(__name__)
 
 PRODUCTION = "production"
+SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Registry:
         Raises `RegistryError` on an address that MLflow does not know.
         """
         self._artifacts = artifacts
-        with self._errors("opening the registry"):
+        with self._errors("opening the registry"), _alone(uri):
             self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def check(self) -> None:
@@ -293,6 +295,15 @@ class Registry:
             raise RegistryError(
                 f"{doing}: {error}; is the registry in NERLOOP_REGISTRY_URL running and reachable?"
             ) from error
+
+
+def _alone(uri: str) -> AbstractContextManager[object]:
+    """Keep other processes waiting while MLflow sets up a new SQLite database: of two at once, one would fail."""
+    if not uri.startswith(SQLITE):
+        return nullcontext()
+    database = Path(uri.removeprefix(SQLITE))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{database}.lock")
 
 
 def _time(milliseconds: int) -> datetime:

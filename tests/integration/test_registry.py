@@ -86,6 +86,30 @@ def test_promoting_again_after_a_crash_changes_nothing(loop: Loop, tmp_path: Pat
     assert loop.registry.production("medical").generation == 1
 
 
+def test_two_processes_may_open_a_new_registry_at_once(tmp_path: Path) -> None:
+    script = (
+        "import sys; from nerloop.registry import Registry\n"
+        "print('ready', flush=True); sys.stdin.readline(); Registry(sys.argv[1]).check(); print('open')"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, f"sqlite:///{tmp_path}/new/mlflow.db"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=100)[0] for process in processes]
+
+    assert said == ["open\n", "open\n"]
+
+
 def test_of_two_racing_workers_exactly_one_wins(loop: Loop, tmp_path: Path) -> None:
     for _ in range(2):
         register(loop.registry, tmp_path / "made")
