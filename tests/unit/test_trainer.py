@@ -372,6 +372,21 @@ def test_a_learning_rate_given_is_that_of_the_encoder(untrained):
     assert farthest(still, "linear.") > 1e-4
 
 
+def test_a_new_head_learns_before_it_may_change_the_encoder(untrained):
+    tagger = untrained()
+    seen = []
+
+    def look(progress):
+        seen.append((tagger.linear.weight.detach().clone(), tagger.encoder.gru.weight_ih_l0.detach().clone()))
+
+    Trainer(Recipe(epochs=20), on_progress=look).fit(tagger, toy(10, seed=1), [])
+
+    heads, encoders = zip(*seen, strict=True)
+    assert not torch.equal(heads[0], heads[2])
+    assert torch.equal(encoders[0], encoders[2])  # 3 of 20 steps are the head's alone
+    assert not torch.equal(encoders[2], encoders[3])
+
+
 def test_what_nothing_reads_is_not_trained(tiny_transformer):
     tagger = tiny_transformer()
     before = {name: weight.clone() for name, weight in tagger.named_parameters() if ".pooler." in name}
