@@ -24,6 +24,7 @@ from torch import nn
 from nerloop.calibration import calibration, perfect_ece
 from nerloop.documents import Document, labels_of, read_jsonl
 from nerloop.evaluation import evaluate
+from nerloop.label_matching import known_as
 from nerloop.predictor import Predictor
 from nerloop.starter import fresh_starter
 from nerloop.tagger import Tagger, adapt
@@ -78,7 +79,8 @@ def fit(
     drawn = random.Random(seed).sample(train, min(size, len(train)))
     labels = labels_of(drawn)
     base = fresh_starter() if start == "lac" else with_random_weights(fresh_starter(), seed)
-    tagger = adapt(base, Decoder.nested(labels, drawn) if kind == "nested" else Decoder.flat(labels))
+    decoder = Decoder.nested(labels, drawn) if kind == "nested" else Decoder.flat(labels)
+    tagger = adapt(base, decoder, known_as(base, drawn))
     started = time.perf_counter()
     result = Trainer(Recipe(seed=seed)).fit(tagger, drawn, dev)
     seconds = time.perf_counter() - started

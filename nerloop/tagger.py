@@ -62,19 +62,18 @@ def weights_key(tagger: Tagger) -> str:
     return digest.hexdigest()[:16]
 
 
-def adapt(base: Tagger, decoder: Decoder, shown_as: Mapping[str, str] | None = None) -> Tagger:
+def adapt(base: Tagger, decoder: Decoder, known_as: Mapping[str, str] | None = None) -> Tagger:
     """Return a tagger for a decoder's labels on the encoder of `base`, with the rows of labels that `base` knows kept.
 
     E- and S- rows a BIO base lacks are taken from its I- and B- rows; the O row is the mean of the rows that mean "no
     entity". CRF weights are kept between tags of a BIOES base. What is unknown starts small and random, always the
-    same. The encoder is shared, not copied. `shown_as` maps labels of the base to their names in the decoder.
+    same. The encoder is shared, not copied. `known_as` maps labels of the decoder to other names that the base has for
+    them.
     """
     tagger = Tagger(base.encoder, decoder)
     nn.init.normal_(tagger.linear.weight, std=0.02, generator=torch.Generator().manual_seed(0))
     nn.init.zeros_(tagger.linear.bias)
-    # Of several labels shown under one name, the one that has the name itself counts.
-    mapped = sorted((shown_as or {}).items(), key=lambda pair: pair[0] == pair[1])
-    known_as = {shown: label for label, shown in mapped}
+    known_as = known_as or {}
     known = _KnownRows(base.decoder)
     row = 0
     with torch.no_grad():

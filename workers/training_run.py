@@ -11,6 +11,7 @@ from typing import Any
 from nerloop import checkpoint
 from nerloop.admission import MIN_TEXTS, admission
 from nerloop.documents import Manifest, write_jsonl
+from nerloop.label_matching import known_as
 from nerloop.loop import Loop
 from nerloop.models import STARTER, load_model
 from nerloop.project_state import Binding
@@ -85,8 +86,11 @@ class TrainingRun:
         settings = self._loop.settings
         serving = self._loop.serving.update(model)
         base = load_model(base_name(settings.base_model, production), self._loop)
-        known = base.tagger.decoder.labels
-        tagger = adapt(base.tagger, _decoder(bound, labelled, sides), shown_as(projects, known))
+        tagger = adapt(
+            base.tagger,
+            _decoder(bound, labelled, sides),
+            known_as(base.tagger, sides.train, shown_as(projects, base.tagger.decoder.labels)),
+        )
         started = time.monotonic()
         trainer = Trainer(on_progress=self._say_progress, state_folder=state_folder(settings.home, model))
         fit = trainer.fit(tagger, sides.train, sides.dev)

@@ -117,11 +117,13 @@ def _run(
     is_main: bool,
 ) -> None:
     from nerloop import checkpoint
+    from nerloop.label_matching import known_as
     from nerloop.tagger import adapt
 
     settings = Settings.load()
     base = open_model(base_name, settings, console)
-    tagger = adapt(base.tagger, _decoder(console, kind, data, base.tagger.decoder.labels))
+    decoder = _decoder(console, kind, data, base.tagger.decoder.labels)
+    tagger = adapt(base.tagger, decoder, known_as(base.tagger, data.train))
     started = time.monotonic()
     fit = _fit(console, tagger, data, recipe, state)
     if not is_main:

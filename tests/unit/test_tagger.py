@@ -159,7 +159,7 @@ def test_a_label_the_project_calls_otherwise_keeps_its_rows(base, known, decoder
     before = base(known)
     there = len(known.layers) - 1
 
-    adapted = adapt(before, decoder, {"PER": "人名"})
+    adapted = adapt(before, decoder, {"人名": "PER"})
 
     for old, new in zip(bioes("PER"), bioes("人名"), strict=True):
         assert torch.equal(row(adapted, new), row(before, old, there))
