@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,9 +44,7 @@ STOPPED = 130  # the exit code of what Ctrl-C ended
 @click.option(
     "--decoder",
     type=click.Choice(["flat", "nested"]),
-    default="flat",
-    show_default=True,
-    help="nested: entities may overlap.",
+    help="nested: entities may overlap.  [default: as the base's]",
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs at most.  [default: 12 to 25, by the data]")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Texts a step.  [default: 16]")
@@ -61,7 +59,7 @@ def finetune(
     dev_file: Path | None,
     base: str,
     output: Path,
-    decoder: DecoderKind,
+    decoder: DecoderKind | None,
     epochs: int | None,
     batch_size: int | None,
     learning_rate: float | None,
@@ -111,7 +109,7 @@ def _run(
     data: _Data,
     base_name: str,
     output: Path,
-    kind: DecoderKind,
+    kind: DecoderKind | None,
     recipe: "Recipe",
     state: Path,
     is_main: bool,
@@ -122,8 +120,8 @@ def _run(
 
     settings = Settings.load()
     base = open_model(base_name, settings, console)
-    decoder = _decoder(console, kind, data, base.tagger.decoder.labels)
-    tagger = adapt(base.tagger, decoder, known_as(base.tagger, data.train))
+    renamed = known_as(base.tagger, data.train)
+    tagger = adapt(base.tagger, _decoder(console, kind, data, base.tagger.decoder, renamed), renamed)
     started = time.monotonic()
     fit = _fit(console, tagger, data, recipe, state)
     if not is_main:
@@ -158,9 +156,18 @@ def _read(console: Console, train_file: Path, dev_file: Path | None) -> _Data:
     return data
 
 
-def _decoder(console: Console, kind: DecoderKind, data: _Data, known: tuple[str, ...]) -> Decoder:
+def _decoder(
+    console: Console, kind: DecoderKind | None, data: _Data, base: Decoder, renamed: Mapping[str, str]
+) -> Decoder:
+    """Return the decoder to train, of the base's kind unless told otherwise, and say what it will not find.
+
+    `renamed` maps labels to those of the base that they start from.
+    """
     from nerloop.trainer import MIN_DEV_ENTITIES
 
+    kind = kind or base.kind
+    if kind != base.kind:
+        say(console, f"The base's decoder is {base.kind}, the new checkpoint's will be {kind}.")
     labels = labels_of(data.train)
     decoder = Decoder.nested(labels, data.train) if kind == "nested" else Decoder.flat(labels)
     dropped = sum(decoder.encode(document)[1] for document in data.train)
@@ -173,7 +180,15 @@ def _decoder(console: Console, kind: DecoderKind, data: _Data, known: tuple[str,
             f"dev holds {data.dev_entities} entities; with fewer than {MIN_DEV_ENTITIES} the last epoch is kept, no "
             "temperature is fitted, and its figures say little.",
         )
-    said = ", ".join(f"{label} (new)" if label not in known else label for label in labels)
+    forgotten = [label for label in base.labels if label not in labels and label not in renamed.values()]
+    if forgotten:
+        warn(
+            console,
+            f"the base's {', '.join(forgotten)} are not in --train: the new checkpoint will not find them.",
+        )
+    origin = {label: f"{label} (new)" for label in labels if label not in base.labels}
+    origin |= {label: f"{label} (the base's {known})" for label, known in renamed.items()}
+    said = ", ".join(origin.get(label, label) for label in labels)
     say(console, f"{len(data.train)} texts to learn from, {len(data.dev)} held out; labels {said}")
     return decoder
 

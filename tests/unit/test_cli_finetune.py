@@ -9,6 +9,7 @@ from nerloop.cli import cli
 from nerloop.documents import Document, Entity, fingerprint, read_jsonl, write_jsonl
 from nerloop.errors import BadInput
 from nerloop.predictor import Predictor
+from nerloop.tagging import Decoder
 
 NESTED = Document("", "0abab1", (Entity(1, 5, "ORG"), Entity(1, 3, "PER")))
 
@@ -32,6 +33,14 @@ def jsonl(path, documents):
 def base(tiny_tagger, tmp_path_factory):
     folder = tmp_path_factory.mktemp("base") / "base"
     checkpoint.save(tiny_tagger(hidden_size=16), checkpoint.Provenance("lac", ""), folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def nested_base(tiny_tagger, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nested") / "base"
+    tagger = tiny_tagger(hidden_size=16, decoder=Decoder.nested(["ORG", "PER"]))
+    checkpoint.save(tagger, checkpoint.Provenance("lac", ""), folder)
     return str(folder)
 
 
@@ -125,6 +134,43 @@ def test_a_nested_decoder_drops_none(finetune, tmp_path):
     assert "overlap" not in result.stderr
     assert loaded.tagger.decoder.kind == "nested"
     assert loaded.provenance.metrics["dropped_entities"] == 0
+
+
+def test_a_nested_base_makes_a_nested_checkpoint(finetune, nested_base, tmp_path):
+    train = jsonl(tmp_path / "nested.jsonl", [*toy(20, seed=1), NESTED])
+
+    result = finetune("--base", nested_base, train=train)
+
+    loaded = checkpoint.load(tmp_path / "made")
+    assert loaded.tagger.decoder.kind == "nested"
+    assert loaded.provenance.metrics["dropped_entities"] == 0
+    assert "decoder is" not in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["flat", "nested"])
+def test_a_decoder_of_another_kind_than_the_bases_is_said(finetune, base, nested_base, kind):
+    other = nested_base if kind == "flat" else base
+    before = "nested" if kind == "flat" else "flat"
+
+    result = finetune("--base", other, "--decoder", kind)
+
+    assert f"The base's decoder is {before}, the new checkpoint's will be {kind}." in result.stderr
+
+
+def test_labels_of_the_base_that_will_no_longer_be_found_are_warned_of(finetune):
+    said = finetune("--base", "lac").stderr
+
+    assert "the base's LOC, ORG, TIME are not in --train: the new checkpoint will not find them" in said
+
+
+def test_a_label_that_goes_by_another_name_than_the_bases_is_not_called_lost(finetune, tmp_path):
+    names = ("张伟", "王芳", "李娜", "刘洋", "陈静", "杨帆", "赵敏", "黄磊", "周涛", "吴刚")
+    texts = [Document("", f"{name}昨天在公司开会。", (Entity(0, 2, "人名"),)) for name in names]
+
+    said = finetune("--base", "lac", train=jsonl(tmp_path / "names.jsonl", texts)).stderr
+
+    assert "人名 (the base's PER)" in said
+    assert "the base's LOC, ORG, TIME are not in --train" in said
 
 
 def test_labels_that_only_the_held_out_texts_have_are_named(finetune, tmp_path):
