@@ -155,7 +155,7 @@ def _endpoint_and_token() -> tuple[str, str]:
     """Read what the client reads, now: its own default is read once for the life of the process."""
     from modelscope_hub import HubConfig
 
-    logging.getLogger("modelscope_hub").setLevel(logging.WARNING)  # as `logs.py` has it for every library
+    logging.getLogger("modelscope_hub").setLevel(logging.ERROR)  # it warns of each try; the last is our error
     config = HubConfig()
     token = config.token or ""
     _check_token(token)
@@ -190,6 +190,9 @@ def _reason(error: Exception, way_out: str) -> str:
     for cause in (error, *failed.values()):
         if isinstance(cause, OSError) and cause.errno is not None and not isinstance(cause, ConnectionError):
             return f"{cause}; free disk space or check permissions"
+    if isinstance(error, client.NetworkError):
+        kind = re.search(r"Caused by (\w+)", str(error))  # at the end of what urllib3 says, which is a paragraph
+        return f"ModelScope does not answer ({kind[1] if kind else type(error).__name__}); {way_out}"
     said = " ".join(line.strip() for line in str(error).splitlines()[: 2 if failed else 1])  # then, the server's answer
     if isinstance(error, client.NotExistError):
         return f"{said}; is its name right, and may the token in {TOKEN_VARIABLE} see it?"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nerloop import hub
-from nerloop.errors import BadInput, RegistryError
+from nerloop.errors import BadInput, HubError, RegistryError
 from nerloop.loop import Loop
 
 if TYPE_CHECKING:
@@ -69,7 +69,10 @@ def find_folder(source: str, loop: Loop) -> Path:
             "the starter, a registered version such as medical-v7, or a ModelScope id such as "
             "iic/nlp_raner_named-entity-recognition_chinese-base-news"
         )
-    return hub.fetch(source, loop.settings.checkpoint_cache)
+    try:
+        return hub.fetch(source, loop.settings.checkpoint_cache)
+    except HubError as error:
+        raise HubError(f"{source}: no such directory; as a ModelScope id: {error}") from None
 
 
 def _registered(model: str, number: int, loop: Loop) -> Path:

@@ -21,6 +21,9 @@ import pytest
 
 from nerloop import hub
 from nerloop.errors import BadInput, HubError
+from nerloop.loop import Loop
+from nerloop.models import find_folder
+from nerloop.settings import Settings
 
 TOKEN = "ms-0123456789abcdef"
 NEWS = "iic/nlp_raner_named-entity-recognition_chinese-base-news"
@@ -340,6 +343,20 @@ def test_without_a_network_the_ways_out_are_named(fake: FakeHub, monkeypatch: py
     assert f"cannot fetch {NEWS}@v1.0.0" in str(raised.value)
     assert f"`modelscope download --model {NEWS} --revision v1.0.0 --local_dir DIR`" in str(raised.value)
     assert "start from `lac`" in str(raised.value)
+
+
+def test_a_mistyped_directory_is_called_so_in_one_line(
+    fake: FakeHub, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", "http://127.0.0.1:1")
+
+    with pytest.raises(HubError) as raised:
+        find_folder("models/medcal", Loop(Settings(model_dir=cache)))
+
+    said = str(raised.value)
+    assert said.startswith("models/medcal: no such directory; as a ModelScope id: cannot fetch models/medcal@master: ")
+    assert "does not answer (NewConnectionError)" in said
+    assert "Max retries" not in said
 
 
 def test_a_download_that_breaks_leaves_nothing_and_the_next_works(fake: FakeHub, cache: Path) -> None:
