@@ -42,11 +42,11 @@ class _Line:
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write.  [default: standard output]"
 )
-@click.option("--jsonl", is_flag=True, help='Standard input holds JSON objects with a "text", not plain lines.')
+@click.option("--jsonl", is_flag=True, help='FILES or standard input hold JSON objects with a "text", whatever their names.')
 def predict(files: tuple[Path, ...], model: str, output: Path | None, jsonl: bool) -> None:
     """Label texts, one a line; without FILES those of standard input.
 
-    A file ending in .jsonl holds a JSON object with a "text" on each line. What comes out is the project's own JSONL,
+    A file ending in .jsonl holds a JSON object with a "text" on each line; so does any input with --jsonl. What comes out is the project's own JSONL,
     with a score for each entity, and for each text the confidence and three measures of uncertainty.
 
     \b
@@ -57,7 +57,9 @@ def predict(files: tuple[Path, ...], model: str, output: Path | None, jsonl: boo
     console = Console(stderr=True)
     settings = Settings.load()
     for file in files:
-        if str(file) != STDIN and (file.is_dir() or not file.exists()):
+        if str(file) != STDIN and file.is_dir():
+            raise BadInput(f"{file}: is a directory; give a file of texts")
+        if str(file) != STDIN and not file.exists():
             raise BadInput(f"{file}: no such file")
     if output is not None and not output.parent.is_dir():
         raise BadInput(f"{output.parent}: no such folder; make it first or write elsewhere")
@@ -88,7 +90,7 @@ def _lines(files: Iterable[Path], jsonl: bool, console: Console) -> Iterator[_Li
             except OSError as error:
                 raise BadInput(f"{file}: cannot be read ({error.strerror})") from None
             with stream:
-                yield from _read(stream, str(file), file.suffix == ".jsonl")
+                yield from _read(stream, str(file), jsonl or file.suffix.lower() == ".jsonl")
 
 
 def _read(stream: IO[bytes], name: str, jsonl: bool) -> Iterator[_Line]:

@@ -107,6 +107,15 @@ def test_a_jsonl_file_is_known_by_its_name_and_keeps_its_ids(nerloop, folder, tm
     assert [(document.id, document.text) for document in documents] == [("7", "0\u20281"), ("", "23")]
 
 
+@pytest.mark.parametrize(("name", "options"), [("texts.JSONL", []), ("texts.json", ["--jsonl"])])
+def test_a_jsonl_file_of_another_name_is_no_prose(nerloop, folder, tmp_path, name, options):
+    write_jsonl(tmp_path / name, [Document("7", "01")])
+
+    result = nerloop("predict", "--model", folder, *options, tmp_path / name)
+
+    assert json.loads(result.stdout)["text"] == "01"
+
+
 def test_jsonl_from_standard_input_is_read_where_that_is_said(nerloop, folder):
     line = json.dumps({"text": "0\ud83d1"}) + "\n\n"  # half an emoji, and an empty line
 
@@ -148,6 +157,10 @@ def test_bytes_that_are_no_utf_8_are_named_with_their_line(nerloop, folder):
 
 def test_a_file_that_is_not_there_is_named_before_the_model_is_read(nerloop):
     assert "no-such.txt" in refusal(nerloop("predict", "--model", "no-such-model", "no-such.txt"))
+
+
+def test_a_directory_of_texts_is_called_so(nerloop, folder):
+    assert "is a directory" in refusal(nerloop("predict", "--model", "no-such-model", folder))
 
 
 def test_a_model_that_is_not_there_says_what_can_be_given(nerloop, data):
