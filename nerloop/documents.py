@@ -128,12 +128,14 @@ def read_jsonl(path: Path) -> list[Document]:
     documents = []
     try:
         # Split on \n only: a text may hold U+2028 and its kin, which str.splitlines would cut at.
-        with path.open(encoding="utf-8", newline="\n") as lines:
+        with path.open(encoding="utf-8-sig", newline="\n") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     documents.append(_line_of(path, number, line))
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise BadInput(f"{path}: is a directory; give a JSONL file") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:

@@ -101,6 +101,13 @@ def test_an_id_of_null_is_no_id():
     assert from_json('{"text": "张三", "entities": [], "id": null}').id == ""
 
 
+def test_a_byte_order_mark_before_the_first_document_is_no_part_of_it(tmp_path):
+    path = tmp_path / "documents.jsonl"
+    path.write_text('{"text": "\ufeff张三", "entities": []}\n', encoding="utf-8-sig")
+
+    assert read_jsonl(path) == [Document("", "\ufeff张三")]
+
+
 def test_windows_line_ends_and_empty_lines_between_documents_are_fine(tmp_path):
     path = tmp_path / "documents.jsonl"
     path.write_bytes(b'{"text": "a", "entities": []}\r\n\r\n  \n{"text": "b", "entities": []}')
