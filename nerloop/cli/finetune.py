@@ -53,7 +53,9 @@ STOPPED = 130  # the exit code of what Ctrl-C ended
     type=click.FloatRange(min=0, min_open=True),
     help="Of the encoder.  [default: by its kind]",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Same data and seed, same model.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Same data and seed, same model."
+)
 def finetune(
     train_file: Path,
     dev_file: Path | None,
@@ -137,6 +139,8 @@ def _run(
 def _read(console: Console, train_file: Path, dev_file: Path | None) -> _Data:
     """Read both files; without a second one a tenth of the texts is held out, always the same."""
     train = read_jsonl(train_file)
+    if not train:
+        raise BadInput(f"--train {train_file}: the file is empty; give labelled texts, one JSON object a line")
     if dev_file is None:
         sides = split(train, DEV_SHARE, 0.0)
         data = _Data(list(sides.train), list(sides.dev))

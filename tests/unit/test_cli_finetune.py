@@ -214,6 +214,23 @@ def test_texts_without_any_entity_are_refused(finetune, tmp_path):
     assert "no labelled entity to learn from" in refusal(finetune(train=empty))
 
 
+def test_an_empty_file_to_learn_from_is_called_so(finetune, tmp_path):
+    (tmp_path / "empty.jsonl").touch()
+
+    assert "empty.jsonl: the file is empty" in refusal(finetune(train=str(tmp_path / "empty.jsonl")))
+
+
+def test_a_directory_to_learn_from_is_called_so(finetune, tmp_path):
+    assert "is a directory; give a JSONL file" in refusal(finetune(train=str(tmp_path)))
+
+
+def test_a_seed_that_no_generator_takes_is_refused_as_an_option(finetune):
+    result = finetune("--seed", str(2**63))
+
+    assert result.exit_code == 2
+    assert "--seed" in result.stderr
+
+
 def test_a_base_that_is_not_there_is_named(finetune):
     assert "'no-such-model'" in refusal(finetune("--base", "no-such-model"))
 
