@@ -130,9 +130,18 @@ class Registry:
             self._decide(self._run(model, snapshot, manifest, None), ("no_data", reason))
 
     def version(self, model: str, number: int) -> ModelVersion:
-        """Return one version; raises `RegistryError` where there is none."""
+        """Return one version; raises `RegistryError` where there is none, saying which there are."""
         with self._errors(f"reading {model}-v{number}"):
-            return _model_version(self._client.get_model_version(model, str(number)))
+            try:
+                return _model_version(self._client.get_model_version(model, str(number)))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+        there = self.versions(model)
+        newest = f"the newest is v{there[0].number}" if there else "the registry has none"
+        raise RegistryError(
+            f"no version {number} of {model}: {newest}; are NERLOOP_HOME and NERLOOP_REGISTRY_URL those of its loop?"
+        )
 
     def versions(self, model: str) -> list[ModelVersion]:
         """Return all versions, newest first; none for a model that was never trained."""

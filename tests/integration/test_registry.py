@@ -56,6 +56,17 @@ def test_before_the_first_promotion_nothing_is_in_production(loop: Loop) -> None
     assert loop.registry.last_manifest("medical") == {}
 
 
+@pytest.mark.parametrize(("registered", "newest"), [(0, "the registry has none"), (2, "the newest is v2")])
+def test_a_version_that_is_missing_is_no_registry_that_is_down(
+    loop: Loop, tmp_path: Path, registered: int, newest: str
+) -> None:
+    for _ in range(registered):
+        register(loop.registry, tmp_path / "made")
+
+    with pytest.raises(RegistryError, match=f"no version 7 of medical: {newest}"):
+        loop.registry.version("medical", 7)
+
+
 def test_a_promoted_version_is_in_production(loop: Loop, tmp_path: Path) -> None:
     version = register(loop.registry, tmp_path / "made")
 
