@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nerloop.calibration import Calibration
     from nerloop.comparison import Comparison
     from nerloop.evaluation import Evaluation, Scores
+    from nerloop.tagging import Decoder
 
 TEXTS_AT_ONCE = 256
 MISTAKES_SHOWN = 12
@@ -100,6 +101,7 @@ def _evaluated(source: str, gold: Sequence[Document], console: Console) -> _Resu
         tuple(sorted(set(labels_of(predicted)) - set(labels_of(gold)))),
     )
     _warn_of_labels(source, result, console)
+    _warn_of_inner_entities(source, model.tagger.decoder, result, console)
     return result
 
 
@@ -114,6 +116,16 @@ def _warn_of_labels(source: str, result: _Result, console: Console) -> None:
         warn(
             console,
             f"The data has no {', '.join(result.extra_labels)}, which {source} finds: {wrong} entities count as wrong.",
+        )
+
+
+def _warn_of_inner_entities(source: str, decoder: "Decoder", result: _Result, console: Console) -> None:
+    inner = result.evaluation.inner_support
+    if inner and decoder.kind == "flat":
+        warn(
+            console,
+            f"{inner} entities lie inside others, where the flat decoder of {source} finds none: they count as missed. "
+            "A fine-tune with --decoder nested learns them.",
         )
 
 

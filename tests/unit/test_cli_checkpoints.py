@@ -11,6 +11,7 @@ from nerloop.cli import cli
 from nerloop.documents import Document, Entity, from_json, read_jsonl, write_jsonl
 from nerloop.errors import BadInput, CheckpointCorrupt
 from nerloop.predictor import Predictor
+from nerloop.tagging import Decoder
 
 TEXTS = ["0123456789", "abc", "", " 0f1e2d3c4b5a ", "张三0😀"]
 GOLD = [
@@ -212,6 +213,18 @@ def test_recall_of_inner_entities_is_shown_where_there_are_some(nerloop, folder,
     write_jsonl(tmp_path / "nested.jsonl", [Document("", "0123", (Entity(0, 4, "LOC"), Entity(0, 2, "PER")))])
 
     assert "inside a longer one" in nerloop("evaluate", "--model", folder, "--data", tmp_path / "nested.jsonl").stdout
+
+
+@pytest.mark.parametrize("kind", ["flat", "nested"])
+def test_a_flat_model_is_said_to_find_nothing_inside_other_entities(nerloop, tiny_tagger, tmp_path, kind):
+    decoder = Decoder.nested(["LOC", "PER"]) if kind == "nested" else Decoder.flat(["LOC", "PER"])
+    checkpoint.save(tiny_tagger(decoder=decoder), checkpoint.Provenance("lac", ""), tmp_path / "model")
+    write_jsonl(tmp_path / "nested.jsonl", [Document("", "0123", (Entity(0, 4, "LOC"), Entity(0, 2, "PER")))])
+
+    said = nerloop("evaluate", "--model", tmp_path / "model", "--data", tmp_path / "nested.jsonl").stderr
+
+    assert ("1 entities lie inside others" in said) == (kind == "flat")
+    assert ("--decoder nested" in said) == (kind == "flat")
 
 
 def test_a_model_against_itself_differs_by_nothing(nerloop, folder, data):
