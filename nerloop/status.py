@@ -1,18 +1,25 @@
 """Where each project's loop stands. Owns gathering it; the command line shows it."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nerloop.errors import ProjectNotFound
 from nerloop.jobs import fine_tune_id, refresh_id
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 
+if TYPE_CHECKING:
+    from nerloop.registry import ModelVersion
+
 
 @dataclass(frozen=True)
 class ProjectStatus:
-    """One bound project: labels since the last training, jobs, production, predictions; `url` opens it."""
+    """One bound project: labels since the last training, jobs, production, predictions; `url` opens it.
+
+    `dropped_entities` are those of the newest version's texts that overlap others, which its flat decoder cannot learn.
+    """
 
     project_id: int
     title: str
@@ -27,6 +34,7 @@ class ProjectStatus:
     production: str
     f1: float | None
     last_decision: str
+    dropped_entities: int
     shown_version: str
     fresh: int
     stale: int
@@ -66,10 +74,18 @@ def _status(loop: Loop, binding: Binding) -> ProjectStatus:
         production=serving,
         f1=version.metrics.get("gate_f1") if version else None,
         last_decision=f"{versions[0]} {versions[0].decision}: {versions[0].reason}" if versions else "",
+        dropped_entities=dropped_entities(binding, versions),
         shown_version=project.model_version,
         fresh=unlabelled - stale,
         stale=stale,
     )
+
+
+def dropped_entities(binding: Binding, versions: Sequence["ModelVersion"]) -> int:
+    """Return how many entities the newest version could not learn because its project's decoder is flat."""
+    if not versions or binding.decoder != "flat":
+        return 0
+    return int(versions[0].metrics.get("dropped_entities", 0))
 
 
 def _job(loop: Loop, job_id: str) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from nerloop.label_studio import LabelStudio
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.settings import Settings
+from nerloop.status import dropped_entities
 from nerloop.tasks import Project
 from sync.connect import EVENTS, SECRET_HEADER, bindings, webhook_url
 
@@ -149,6 +150,13 @@ def _project(loop: Loop, binding: Binding, project: Project) -> Iterator[Check]:
     )
     yield _webhook(loop.label_studio, loop.settings, project, again)
     production = loop.registry.production(binding.model).name
+    dropped = dropped_entities(binding, loop.registry.versions(binding.model))
+    yield Check(
+        f"project {project.id}: its decoder can learn its labels",
+        not dropped,
+        f"{dropped} entities of the newest version's texts overlap others",
+        f"if they are meant, `nerloop connect --project {project.id} --decoder nested`; otherwise correct them",
+    )
     waiting = loop.label_studio.count_tasks(project.id, annotated=False)
     yield Check(
         f"project {project.id}: annotators are shown what is in production",

@@ -42,12 +42,15 @@ class _Line:
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write.  [default: standard output]"
 )
-@click.option("--jsonl", is_flag=True, help='FILES or standard input hold JSON objects with a "text", whatever their names.')
+@click.option(
+    "--jsonl", is_flag=True, help='FILES or standard input hold JSON objects with a "text", whatever their names.'
+)
 def predict(files: tuple[Path, ...], model: str, output: Path | None, jsonl: bool) -> None:
     """Label texts, one a line; without FILES those of standard input.
 
-    A file ending in .jsonl holds a JSON object with a "text" on each line; so does any input with --jsonl. What comes out is the project's own JSONL,
-    with a score for each entity, and for each text the confidence and three measures of uncertainty.
+    A file ending in .jsonl holds a JSON object with a "text" on each line; so does any input with --jsonl. What comes
+    out is the project's own JSONL, with a score for each entity, and for each text the confidence and three measures
+    of uncertainty.
 
     \b
     nerloop predict --model lac notes.txt -o labelled.jsonl

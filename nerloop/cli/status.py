@@ -82,6 +82,9 @@ def _project_table(project: ProjectStatus, replicas: dict[str, dict[str, str]]) 
     serving = ", ".join(sorted({versions.get(project.model, "–") for versions in replicas.values()})) or "no replica"
     table.add_row("production", f"{project.production}{f1}   (replicas serve {serving})")
     table.add_row("last decision", project.last_decision or "–")
+    if project.dropped_entities:
+        nested = f"`nerloop connect --project {project.project_id} --decoder nested`"
+        table.add_row("not learned", f"{project.dropped_entities} entities overlap others; if they are meant: {nested}")
     table.add_row("tasks", f"{project.annotated} of {project.tasks} annotated")
     refresh = _refresh(project.refresh)
     table.add_row("predictions", f"{project.fresh} fresh, {project.stale} stale{refresh}")
