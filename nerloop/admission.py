@@ -11,8 +11,8 @@ from pathlib import Path
 from nerloop.documents import Document
 from nerloop.evaluation import evaluate
 from nerloop.predictor import Predictor
-from nerloop.runtime import INEXACT, TorchRuntime, build, milliseconds
-from nerloop.tagger import Tagger, weights_key
+from nerloop.runtime import INEXACT, TorchRuntime, build, graphs_folder, milliseconds
+from nerloop.tagger import Tagger
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +38,14 @@ def admission(tagger: Tagger, texts: Iterable[str], cache: Path) -> Admission:
     """Return which inexact runtimes may serve a tagger, with what was measured of each.
 
     Fewer than 500 texts admit none. A runtime that is slower than fp32 on this machine is not tried, nor is any for
-    a GRU, which has no inexact one that is faster.
+    a GRU, which has no inexact one that is faster. Raises `SettingsError` where the cache cannot be written.
     """
     if tagger.encoder.kind != "transformer":
         return all_refused("a GRU has no inexact runtime that is faster")  # reading the texts may cost requests
     texts = list(texts)
     if len(texts) < MIN_TEXTS:
         return all_refused(f"not measured: there were {len(texts)} texts, {MIN_TEXTS} are needed")
-    folder = cache / "runtimes" / weights_key(tagger)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = graphs_folder(cache, tagger)
     exact = TorchRuntime(tagger)
     expected = _documents(Predictor(tagger, "", runtime=exact), texts)
     found = Admission({}, {})

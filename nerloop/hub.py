@@ -189,7 +189,7 @@ def _reason(error: Exception, way_out: str) -> str:
     failed = error.failed_files if isinstance(error, client.FileDownloadError) else {}
     for cause in (error, *failed.values()):
         if isinstance(cause, OSError) and cause.errno is not None and not isinstance(cause, ConnectionError):
-            return f"{cause}; free disk space or check permissions"
+            return f"{cause}; free disk space, check permissions or set NERLOOP_HOME to another place"
     if isinstance(error, client.NetworkError):
         kind = re.search(r"Caused by (\w+)", str(error))  # at the end of what urllib3 says, which is a paragraph
         return f"ModelScope does not answer ({kind[1] if kind else type(error).__name__}); {way_out}"

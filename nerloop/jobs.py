@@ -136,5 +136,6 @@ def redis_errors() -> Iterator[None]:
         yield
     except RedisError as error:
         raise QueueUnreachable(
-            f"Redis does not answer ({type(error).__name__}); start the stack (`make up`, `nerloop up`), or correct NERLOOP_REDIS_URL"
+            f"Redis does not answer ({type(error).__name__}); start the stack (`make up`, `nerloop up`), or correct "
+            "NERLOOP_REDIS_URL"
         ) from error

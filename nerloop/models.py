@@ -70,12 +70,17 @@ def find_folder(source: str, loop: Loop) -> Path:
             "iic/nlp_raner_named-entity-recognition_chinese-base-news"
         )
     try:
-        return hub.fetch(source, loop.settings.checkpoint_cache)
+        return hub.fetch(source, loop.settings.model_cache)
     except HubError as error:
         raise HubError(f"{source}: no such directory; as a ModelScope id: {error}") from None
 
 
 def _registered(model: str, number: int, loop: Loop) -> Path:
+    if not loop.settings.has_registry:
+        raise RegistryError(
+            f"model {model}-v{number}: no such directory, and no registered version: there is no registry in "
+            f"{loop.settings.home}; set NERLOOP_HOME or NERLOOP_REGISTRY_URL as its loop has it"
+        )
     try:
         return loop.registry.download(loop.registry.version(model, number), loop.settings.checkpoint_cache)
     except RegistryError as error:

@@ -301,6 +301,8 @@ class Registry:
         except (MlflowException, OSError) as error:
             if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise RegistryError(f"{doing}: the disk is full; free space and run it again") from error
+            if isinstance(error, OSError) and error.errno in {errno.EACCES, errno.EROFS, errno.ENOTDIR}:
+                raise RegistryError(f"{doing}: {error}; check permissions, or set NERLOOP_HOME elsewhere") from error
             raise RegistryError(
                 f"{doing}: {error}; is the registry in NERLOOP_REGISTRY_URL running and reachable?"
             ) from error

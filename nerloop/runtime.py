@@ -27,6 +27,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from nerloop.encoder import Batch, GruEncoder, TransformerEncoder
+from nerloop.errors import SettingsError
 from nerloop.tagger import Tagger, weights_key
 from nerloop.tokenizer import Tokens
 
@@ -100,7 +101,8 @@ def fastest(tagger: Tagger, admitted: Iterable[str], cache: Path) -> tuple[Runti
     """Return the fastest of the exact and the admitted runtimes on this machine; timed once, then read from `cache`.
 
     With a GPU there is no choice: torch, in bf16 where that was admitted. The graphs ONNX Runtime needs are made in
-    `cache` the first time, which takes about half a minute for BERT-base.
+    `cache` the first time, which takes about half a minute for BERT-base. Raises `SettingsError` where it cannot be
+    written.
     """
     admitted = set(admitted)
     if torch.cuda.is_available():
@@ -108,8 +110,7 @@ def fastest(tagger: Tagger, admitted: Iterable[str], cache: Path) -> tuple[Runti
         runtime = TorchRuntime(tagger, torch.bfloat16 if "torch-bf16" in admitted else torch.float32)
         return runtime, Choice(runtime.name, {})
     names = [*EXACT, *(name for name in INEXACT if name in admitted)]
-    folder = cache / "runtimes" / weights_key(tagger)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = graphs_folder(cache, tagger)
     note = folder / f"{machine_key(names)}.json"
     with FileLock(folder / "lock"):  # one process of this machine makes and times them, the others wait for the result
         if not note.exists():
@@ -118,6 +119,19 @@ def fastest(tagger: Tagger, admitted: Iterable[str], cache: Path) -> tuple[Runti
             logger.info("%s is fastest here: %s", choice.name, choice.milliseconds)
         choice = Choice(**json.loads(note.read_text(encoding="utf-8")))
         return build(choice.name, tagger, folder), choice
+
+
+def graphs_folder(cache: Path, tagger: Tagger) -> Path:
+    """Return the folder of a model's graphs and times; raises `SettingsError` where it cannot be written."""
+    folder = cache / "runtimes" / weights_key(tagger)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise SettingsError(
+            f"cannot write the cache {cache} ({error.strerror}); set NERLOOP_HOME to a folder that can be written"
+        ) from None
 
 
 def build(name: str, tagger: Tagger, folder: Path) -> Runtime:

@@ -8,10 +8,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
+from platformdirs import user_cache_path
 
 from nerloop.errors import SettingsError
 
 SETTINGS_FILE = "settings.env"
+REGISTRY_FILE = "mlflow.db"
 MINIMUM = {
     "NERLOOP_TRAIN_THRESHOLD": 1,
     "NERLOOP_GRACE_SECONDS": 0,
@@ -127,7 +129,12 @@ class Settings:
     @property
     def registry_address(self) -> str:
         """The registry's address with the default filled in."""
-        return self.registry_url or f"sqlite:///{(self.home / 'mlflow.db').resolve()}"
+        return self.registry_url or f"sqlite:///{(self.home / REGISTRY_FILE).resolve()}"
+
+    @property
+    def has_registry(self) -> bool:
+        """Whether there is one to ask; else its database in the home folder would only be made by asking."""
+        return bool(self.registry_url) or (self.home / REGISTRY_FILE).exists()
 
     @property
     def artifacts(self) -> Path | None:
@@ -138,6 +145,17 @@ class Settings:
     def checkpoint_cache(self) -> Path:
         """Where downloaded checkpoints lie."""
         return self.model_dir or self.home / "checkpoints"
+
+    @property
+    def model_cache(self) -> Path:
+        """Where ModelScope's models and what was timed of any model lie: with the checkpoints, once there is a home.
+
+        Before that it is the user's cache folder: a command on files leaves nothing in the folder it is run in. A
+        registered version never lies there, since the same name means another one in another registry.
+        """
+        if self.model_dir or self.home != type(self).home or self.home.is_dir():
+            return self.checkpoint_cache
+        return user_cache_path("nerloop")
 
     def _check(self) -> None:
         if not (self.dev_share >= 0 and self.gate_share > 0 and self.dev_share + self.gate_share < 1):  # nan too

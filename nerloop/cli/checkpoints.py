@@ -39,7 +39,7 @@ def inspect(model: str, as_json: bool) -> None:
     settings = Settings.load()
     opened = open_model(model, settings, console)
     with console.status("Timing the runtimes of this machine (once a model) …"):
-        _, choice = fastest(opened.tagger, opened.admitted, settings.checkpoint_cache)
+        _, choice = fastest(opened.tagger, opened.admitted, settings.model_cache)
     facts = {"model": model, **_facts(opened, choice)}
     if as_json:
         click.echo(json.dumps(facts))

@@ -17,7 +17,7 @@ from nerloop.cli.console import done, say, warn
 from nerloop.cli.models import MODEL_HELP, open_model, refuse_existing
 from nerloop.cli.training_screen import TrainingScreen
 from nerloop.documents import Document, fingerprint, labels_of, normalised, read_jsonl
-from nerloop.errors import BadInput, NerLoopError
+from nerloop.errors import BadInput, NerLoopError, SettingsError
 from nerloop.settings import Settings
 from nerloop.split import split
 from nerloop.tagging import Decoder, DecoderKind
@@ -129,7 +129,7 @@ def _run(
     if not is_main:
         return
     metrics = _metrics(tagger, data, fit, time.monotonic() - started)
-    made = _provenance(console, tagger, data, base, metrics, settings.checkpoint_cache)
+    made = _provenance(console, tagger, data, base, metrics, settings.model_cache)
     with console.status("Saving …"):
         checkpoint.save(tagger, made, output)
     _report(console, tagger, data, fit, metrics)
@@ -242,6 +242,9 @@ def _provenance(
     except KeyboardInterrupt:
         found = all_refused("not measured: Ctrl-C skipped it when it was made")
         say(console, "Skipped; only the exact runtimes will serve this checkpoint.")
+    except SettingsError as error:  # no reason to lose what was learned
+        found = all_refused("not measured: the cache could not be written when it was made")
+        warn(console, f"{error}. Only the exact runtimes will serve this checkpoint.")
     seen = fingerprint([*data.train, *data.dev])
     return Provenance(base.source, seen, metrics, base.revision, found.admitted, found.refused)
 

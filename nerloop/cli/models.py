@@ -31,7 +31,7 @@ def open_predictor(model: Model, settings: Settings, console: Console, *, exact:
     from nerloop.runtime import fastest, set_threads
 
     with console.status("Choosing the fastest runtime of this machine (once a model) …"):
-        runtime, _ = fastest(model.tagger, () if exact else model.admitted, settings.checkpoint_cache)
+        runtime, _ = fastest(model.tagger, () if exact else model.admitted, settings.model_cache)
     set_threads(model.tagger.encoder.kind)
     return Predictor(model.tagger, model.source, runtime=runtime)
 

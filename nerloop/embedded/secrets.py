@@ -6,13 +6,17 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from nerloop.errors import SettingsError
 from nerloop.settings import SETTINGS_FILE, Settings
 
 ADMIN = "admin@example.com"
 
 
 def ensure_secrets(settings: Settings) -> dict[str, str]:
-    """Return the stored settings of the embedded stack; what is missing is generated and added."""
+    """Return the stored settings of the embedded stack; what is missing is generated and added.
+
+    Raises `SettingsError` where the home folder cannot be written.
+    """
     path = settings.home / SETTINGS_FILE
     stored = {name: value for name, value in dotenv_values(path).items() if value}
     redis_password = secrets.token_hex(16)
@@ -37,7 +41,12 @@ def ensure_secrets(settings: Settings) -> dict[str, str]:
         "# Made by `nerloop up`. Holds passwords: keep it to yourself. Variables of the environment go first.",
         *(f"{name}={value}" for name, value in complete.items()),
     ]
-    _write_private(path, "\n".join(lines) + "\n")
+    try:
+        _write_private(path, "\n".join(lines) + "\n")
+    except OSError as error:
+        raise SettingsError(
+            f"cannot write {path} ({error.strerror}); set NERLOOP_HOME to a folder that can be written"
+        ) from None
     return complete
 
 

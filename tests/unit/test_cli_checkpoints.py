@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from nerloop import checkpoint, raner
 from nerloop.cli import cli
 from nerloop.documents import Document, Entity, from_json, read_jsonl, write_jsonl
-from nerloop.errors import BadInput, CheckpointCorrupt
+from nerloop.errors import BadInput, CheckpointCorrupt, SettingsError
 from nerloop.predictor import Predictor
 from nerloop.tagging import Decoder
 
@@ -91,6 +91,27 @@ def test_each_prediction_carries_its_scores(nerloop, folder):
     )
     assert row["confidence"] == pytest.approx(prediction.confidence, abs=1e-4)
     assert row["uncertainty"] == pytest.approx(vars(prediction.uncertainty), abs=1e-4)
+
+
+def test_a_command_on_files_leaves_nothing_where_it_is_run(folder, tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.delenv("NERLOOP_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    result = CliRunner().invoke(cli, ["predict", "--model", str(folder)], input="01\n")
+
+    assert result.exit_code == 0, result.output
+    assert list((tmp_path / "work").iterdir()) == []
+    assert list((tmp_path / "cache" / "nerloop" / "runtimes").iterdir()) != []
+
+
+def test_a_cache_that_cannot_be_written_names_the_setting(folder, tmp_path):
+    (tmp_path / "file").touch()
+
+    result = CliRunner().invoke(cli, ["inspect", str(folder)], env={"NERLOOP_HOME": str(tmp_path / "file" / "home")})
+
+    assert "set NERLOOP_HOME to a folder that can be written" in refusal(result, SettingsError)
 
 
 def test_lines_that_end_as_on_windows_are_read_without_their_ends(nerloop, folder):

@@ -248,6 +248,20 @@ def test_a_place_that_cannot_be_written_is_refused_before_training(finetune, tmp
     assert "Epoch" not in result.stderr
 
 
+def test_a_cache_that_cannot_be_written_does_not_cost_what_was_learned(
+    finetune, tiny_transformer, tmp_path, monkeypatch
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NERLOOP_HOME", str(tmp_path / "file" / "home"))
+    checkpoint.save(tiny_transformer(), checkpoint.Provenance("x", ""), tmp_path / "transformer")
+    train = jsonl(tmp_path / "many.jsonl", toy(600, seed=3))
+
+    result = finetune("--base", str(tmp_path / "transformer"), "--epochs", "1", train=train)
+
+    assert "set NERLOOP_HOME" in result.stderr
+    assert "could not be written" in checkpoint.load(tmp_path / "made").provenance.refused["onnx-int8"]
+
+
 def test_a_process_that_is_not_the_first_says_and_writes_nothing(finetune, monkeypatch, tmp_path):
     monkeypatch.setenv("RANK", "1")
 

@@ -2,7 +2,7 @@ import pytest
 
 from nerloop import checkpoint
 from nerloop.checkpoint import DESCRIPTION, Provenance
-from nerloop.errors import BadInput
+from nerloop.errors import BadInput, RegistryError
 from nerloop.loop import Loop
 from nerloop.models import load_model
 from nerloop.predictor import Predictor
@@ -78,6 +78,13 @@ def test_a_directory_counts_before_a_hub_id_of_the_same_name(
     model = load_model("iic/news", loop)
 
     assert weights_key(model.tagger) == weights_key(tiny_transformer())
+
+
+def test_a_version_is_not_looked_for_in_a_registry_that_is_not_there(loop):
+    with pytest.raises(RegistryError, match=r"medical-v7: no such directory.*no registry in .*NERLOOP_HOME"):
+        load_model("medical-v7", loop)
+
+    assert not loop.settings.home.exists()
 
 
 @pytest.mark.parametrize("source", ["no-such-model", "/no/such/model", "../model", "a/b/c", "a/b@", "lac "])

@@ -175,6 +175,32 @@ def test_the_registry_and_its_files_are_in_the_home_folder_unless_said_otherwise
     assert settings.checkpoint_cache == tmp_path / "checkpoints"
 
 
+def test_models_are_kept_in_the_users_cache_until_there_is_a_home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = Settings.load({}).model_cache
+
+    (tmp_path / ".nerloop").mkdir()
+
+    assert before == tmp_path / "cache" / "nerloop"
+    assert Settings.load({}).model_cache == Path(".nerloop/checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("name", "cache"), [("NERLOOP_HOME", "chosen/checkpoints"), ("MODEL_DIR", "chosen")], ids=["home", "cache"]
+)
+def test_a_folder_that_was_chosen_is_the_cache_before_it_is_there(tmp_path, monkeypatch, name, cache):
+    monkeypatch.chdir(tmp_path)
+
+    assert Settings.load({name: "chosen"}).model_cache == Path(cache)
+
+
+def test_registered_versions_never_lie_in_the_users_cache(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert Settings.load({}).checkpoint_cache == Path(".nerloop/checkpoints")
+
+
 def test_an_mlflow_server_keeps_its_own_files():
     settings = Settings(registry_url="http://mlflow:5000", model_dir=Path("/cache"))
 
