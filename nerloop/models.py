@@ -57,9 +57,14 @@ def load_model(source: str, loop: Loop) -> Model:
 
 
 def find_folder(source: str, loop: Loop) -> Path:
-    """Return the directory of a model, downloaded once where it is a registered version or a ModelScope id."""
+    """Return the directory of a model, downloaded once where it is a registered version or a ModelScope id.
+
+    Raises `BadInput` for the starter, which has none, and for what names no model.
+    """
     if Path(source).is_dir():
         return Path(source)
+    if source == STARTER:
+        raise BadInput(f"the starter has no directory; run `nerloop convert {STARTER} DIR` first and give DIR")
     version = VERSION.fullmatch(source)
     if version is not None:
         return _registered(version[1], int(version[2]), loop)

@@ -339,5 +339,11 @@ def test_a_converted_checkpoint_of_ours_keeps_its_history(nerloop, folder, tmp_p
     assert checkpoint.load(tmp_path / "again").provenance == checkpoint.load(folder).provenance
 
 
+def test_the_starter_can_be_published_once_it_is_converted(nerloop):
+    said = refusal(nerloop("publish", "lac", "--to", "clinic/lac"))
+
+    assert "the starter has no directory; run `nerloop convert lac DIR` first" in said
+
+
 def test_nothing_is_converted_over_what_is_there(nerloop, folder, tmp_path):
     assert "exists already" in refusal(nerloop("convert", folder, tmp_path))
