@@ -23,12 +23,15 @@ from torch import Tensor
 from nerloop.encoder import GruEncoder, TransformerEncoder
 from nerloop.errors import BadInput
 from nerloop.tagger import Tagger, weights_of
-from nerloop.tagging import Decoder, TagSet
+from nerloop.tagging import OUTSIDE, Decoder, TagSet
 from nerloop.tokenizer import SubwordTokenizer
 
 WEIGHTS = "pytorch_model.bin"
 # What torch.load trips over in a damaged file.
 DAMAGED = EOFError, LookupError, TypeError, AttributeError, AssertionError, struct.error, pickle.UnpicklingError
+# The letters by which BMES and BILOU name what BIOES calls I, E and S.
+BIOES_OF = {"M": "I", "L": "E", "U": "S"}
+SCHEMES = "read are O and B- I- E- S- with a label, in the schemes BIOES, BILOU, BMES and BIO"
 MODEL_TYPES = {"bert": "bert", "structbert": "bert", "sbert": "bert", "xlm-roberta": "xlm-roberta"}
 
 
@@ -140,7 +143,27 @@ def _tags(folder: Path, config: Mapping[str, Any], configuration: Mapping[str, A
     tags = tuple(tag_of.get(str(row), "") for row in range(len(label2id)))
     if "" in tags:
         raise BadInput(f"{folder}: label2id does not number its {len(tags)} tags 0 to {len(tags) - 1}")
-    return tags
+    return _as_bioes(folder, tags)
+
+
+def _as_bioes(folder: Path, tags: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the tags under the names of BIOES, which is what a checkpoint made from them has too.
+
+    Raises `BadInput` naming the tag that is of no scheme that is read.
+    """
+    if OUTSIDE not in tags:
+        raise BadInput(f"{folder}: label2id has no tag {OUTSIDE!r}; {SCHEMES}")
+    ours: dict[str, str] = {}
+    for tag in tags:
+        kind, _, label = tag.partition("-")
+        name = tag if tag == OUTSIDE else f"{BIOES_OF.get(kind, kind)}-{label}"
+        begun = kind in {"B", "S", "U"} or f"B-{label}" in tags
+        if tag != OUTSIDE and (kind not in {*"BIES", *BIOES_OF} or not label or not begun):
+            raise BadInput(f"{folder}: the tag {tag!r} of label2id is not read; {SCHEMES}")
+        if name in ours:
+            raise BadInput(f"{folder}: the tags {ours[name]!r} and {tag!r} of label2id mean the same; {SCHEMES}")
+        ours[name] = tag
+    return tuple(ours)
 
 
 def _part(configuration: Mapping[str, Any], name: str) -> Mapping[str, Any]:

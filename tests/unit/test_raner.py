@@ -11,7 +11,7 @@ from nerloop.crf import FORBIDDEN
 from nerloop.encoder import pad
 from nerloop.errors import BadInput
 from nerloop.predictor import Predictor
-from nerloop.raner import published_keys, read_raner, read_weights
+from nerloop.raner import published_keys, raner_files, read_raner, read_weights
 from nerloop.tagger import weights_key
 from nerloop.tagging import Decoder
 
@@ -242,6 +242,44 @@ def test_the_tags_are_in_the_order_of_their_numbers_not_of_the_file(tmp_path, be
 )
 def test_tags_that_are_not_numbered_from_0_are_refused(tmp_path, bert, label2id):
     with pytest.raises(BadInput, match=r"raner: label2id does not number its \d tags 0 to"):
+        read_raner(write_raner(tmp_path / "raner", bert, config={"label2id": label2id}))
+
+
+@pytest.mark.parametrize("letters", ["BMES", "BILU"])
+def test_another_name_of_the_same_scheme_finds_the_same_entities(tmp_path, bert, letters):
+    named = {tag[0].translate(str.maketrans("BIES", letters)) + tag[1:]: row for tag, row in LABEL2ID.items()}
+    folder = write_raner(tmp_path / "raner", bert, config={"label2id": named})
+    other, bioes = read_raner(folder), read_raner(write_raner(tmp_path / "bioes", bert))
+
+    assert Predictor(other, "").predict([TEXT, "张三" * 40]) == Predictor(bioes, "").predict([TEXT, "张三" * 40])
+    assert other.decoder == bioes.decoder
+
+
+def test_a_checkpoint_of_another_scheme_is_written_with_one_set_of_names(tmp_path, bert):
+    named = {tag.replace("I-", "M-"): row for tag, row in LABEL2ID.items()}
+    found = read_raner(write_raner(tmp_path / "raner", bert, config={"label2id": named}))
+
+    files = raner_files(found)
+
+    assert json.loads(files["label_mapping.json"]) == json.loads(files["config.json"])["label2id"] == LABEL2ID
+
+
+@pytest.mark.parametrize(
+    ("tags", "named"),
+    [
+        (["O", "B_PER", "I_PER"], "'B_PER'"),
+        (["O", "PER-B", "PER-I"], "'PER-B'"),
+        (["O", "PER"], "'PER'"),
+        (["O", "B-", "I-"], "'B-'"),
+        (["O", "I-PER", "I-LOC"], "'I-PER'"),
+        (["O", "B-PER", "M-PER", "I-PER"], "'M-PER' and 'I-PER'"),
+        (["B-PER", "I-PER"], "no tag 'O'"),
+    ],
+)
+def test_tags_of_no_known_scheme_are_refused_by_name(tmp_path, bert, tags, named):
+    label2id = {tag: row for row, tag in enumerate(tags)}
+
+    with pytest.raises(BadInput, match=rf"raner: .*{named}.*BIOES, BILOU, BMES and BIO"):
         read_raner(write_raner(tmp_path / "raner", bert, config={"label2id": label2id}))
 
 
