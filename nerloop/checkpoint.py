@@ -28,10 +28,11 @@ from nerloop.raner import (
 )
 from nerloop.tagger import Tagger
 from nerloop.tagging import Decoder, DecoderKind, TagSet
-from nerloop.tokenizer import VOCABULARY, CharacterVocabulary, SubwordTokenizer
+from nerloop.tokenizer import TOKENIZER_FILES, VOCABULARIES, VOCABULARY, CharacterVocabulary, SubwordTokenizer
 
 FORMAT = 2
 DESCRIPTION = "nerloop.json"
+NEEDED = (WEIGHTS, "config.json", "configuration.json")
 DESCRIPTION_KEYS = ("format", "decoder", "layers", "temperature", "made_from", "files")
 
 
@@ -122,7 +123,10 @@ def load(folder: Path) -> Checkpoint:
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Return the description of a complete checkpoint; raises `CheckpointCorrupt` naming what is missing or differs."""
+    """Return the description of a complete checkpoint, which vouches for every file that is read of it.
+
+    Raises `CheckpointCorrupt` naming what is missing, differs, or would be read though the description lacks its sum.
+    """
     try:
         description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -137,8 +141,14 @@ def verify(folder: Path) -> dict[str, Any]:
     if missing:
         raise CheckpointCorrupt(f"{folder}: {DESCRIPTION} lacks {', '.join(missing)}")
     files = description["files"]
-    if not isinstance(files, dict) or WEIGHTS not in files:
-        raise CheckpointCorrupt(f"{folder}: {DESCRIPTION} does not list {WEIGHTS} among its files")
+    needed = [name for name in NEEDED if not isinstance(files, dict) or name not in files]
+    if needed or not files.keys() & {VOCABULARY, *VOCABULARIES}:
+        raise CheckpointCorrupt(
+            f"{folder}: {DESCRIPTION} does not list {', '.join(needed) or 'a vocabulary'}; fetch it again"
+        )
+    for name in (VOCABULARY, *TOKENIZER_FILES):
+        if name not in files and (folder / name).exists():
+            raise CheckpointCorrupt(f"{folder}: {name} is not among the files of {DESCRIPTION}; remove it")
     for name, digest in files.items():
         path = folder / Path(name).name
         if not path.is_file() or _sha256(path) != digest:

@@ -16,11 +16,10 @@ from nerloop.errors import BadInput
 
 VOCABULARY = "vocabulary.json"
 UNKNOWN = "OOV"  # what a vocabulary of characters calls the row of all others
+VOCABULARIES = ("vocab.txt", "sentencepiece.bpe.model", "tokenizer.json")
 # What a directory may hold of a tokenizer; a checkpoint made from it carries the same files on.
 TOKENIZER_FILES = (
-    "vocab.txt",
-    "sentencepiece.bpe.model",
-    "tokenizer.json",
+    *VOCABULARIES,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",

@@ -14,7 +14,7 @@ from nerloop.predictor import Predictor
 from nerloop.raner import WEIGHTS, read_raner
 from nerloop.tagger import Tagger, weights_key
 from nerloop.tagging import Decoder
-from nerloop.tokenizer import VOCABULARY, SubwordTokenizer
+from nerloop.tokenizer import TOKENIZER_FILES, VOCABULARY, SubwordTokenizer
 
 TEXTS = ["0123456789", "hello 张三", "", "0f1e2d3c4b5a", "张三0😀", "张三在北京市" * 20]
 NESTED = Decoder.nested(["LOC", "PER"], [Document("", "北京市", (Entity(0, 2, "LOC"), Entity(0, 3, "LOC")))])
@@ -266,6 +266,38 @@ def test_a_description_of_another_shape_is_named_with_what_is_wrong(folder, cont
 
     with pytest.raises(CheckpointCorrupt, match=rf"medical-v7: .*{DESCRIPTION}.*{named}"):
         checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("name", [*TOKENIZER_FILES[1:], VOCABULARY])
+def test_a_file_that_would_be_read_unverified_is_refused_by_name(bert_checkpoint, name):
+    (bert_checkpoint / name).write_text("{}", encoding="utf-8")
+
+    with pytest.raises(CheckpointCorrupt, match=rf"medical-v8: {name} is not among the files of {DESCRIPTION}"):
+        checkpoint.load(bert_checkpoint)
+
+
+@pytest.mark.parametrize("name", ["config.json", "configuration.json", WEIGHTS])
+def test_a_description_vouches_for_every_file_a_model_is_built_from(bert_checkpoint, name):
+    files = checkpoint.verify(bert_checkpoint)["files"]
+    change(bert_checkpoint, files={key: digest for key, digest in files.items() if key != name})
+
+    with pytest.raises(CheckpointCorrupt, match=rf"{DESCRIPTION} does not list {name}"):
+        checkpoint.load(bert_checkpoint)
+
+
+def test_a_description_vouches_for_the_vocabulary(bert_checkpoint):
+    files = checkpoint.verify(bert_checkpoint)["files"]
+    change(bert_checkpoint, files={key: digest for key, digest in files.items() if key != "vocab.txt"})
+
+    with pytest.raises(CheckpointCorrupt, match=rf"{DESCRIPTION} does not list a vocabulary"):
+        checkpoint.load(bert_checkpoint)
+
+
+def test_files_that_nothing_reads_may_lie_beside_a_checkpoint(bert_checkpoint):
+    for name in ("README.md", ".gitattributes", ".msc", "notes.json"):
+        (bert_checkpoint / name).write_text("medical", encoding="utf-8")
+
+    assert checkpoint.load(bert_checkpoint).provenance == MADE
 
 
 def test_a_description_cannot_point_to_a_file_elsewhere(folder, tmp_path):
