@@ -27,6 +27,7 @@ from nerloop.tagging import OUTSIDE, Decoder, TagSet
 from nerloop.tokenizer import SubwordTokenizer
 
 WEIGHTS = "pytorch_model.bin"
+LFS_POINTER = b"version https://git-lfs"
 # What torch.load trips over in a damaged file.
 DAMAGED = EOFError, LookupError, TypeError, AttributeError, AssertionError, struct.error, pickle.UnpicklingError
 # The letters by which BMES and BILOU name what BIOES calls I, E and S.
@@ -107,11 +108,26 @@ def encoder_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read tensors, and only tensors; raises `BadInput` naming the file."""
     try:
-        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            start = file.read(len(LFS_POINTER))
     except FileNotFoundError:
         raise BadInput(f"{path.parent} is not a RaNER directory: {path.name} is missing") from None
-    except (OSError, ValueError, RuntimeError, *DAMAGED) as error:
-        raise BadInput(f"{path}: cannot be read ({error}); fetch the directory again") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}); check permissions") from None
+    if start == LFS_POINTER:
+        raise BadInput(
+            f"{path}: is a pointer of Git LFS, not the weights; fetch the real file (`git lfs pull` or `modelscope "
+            "download`)"
+        )
+    if not start:
+        raise BadInput(f"{path}: is empty; fetch the directory again")
+    try:
+        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, ValueError, RuntimeError, *DAMAGED):  # without torch's words, which advise to run what is in there
+        raise BadInput(
+            f"{path}: cannot be read; it is damaged or holds more than tensors (a whole model, say), which could run "
+            "code; fetch the directory again, or save the model's state_dict() there"
+        ) from None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise BadInput(f"{path}: holds something other than named tensors; fetch the directory again")
     return weights

@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import random
 from pathlib import Path
 
@@ -371,6 +372,28 @@ def test_weights_that_would_run_code_are_refused_and_run_nothing(tmp_path, bert,
         read_raner(folder)
 
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n", "pointer of Git LFS.*git lfs pull"),
+        (b"", "is empty; fetch the directory again"),
+        (b"<html>not found</html>", "damaged"),
+        (pickle.dumps(Path("x"), protocol=2), "holds more than tensors"),
+        (b"PK\x03\x04", "damaged"),
+    ],
+    ids=["a pointer of Git LFS", "nothing", "a web page", "a pickle", "the start of a file"],
+)
+def test_a_file_that_holds_no_weights_is_refused_in_one_line_with_the_fix(tmp_path, bert, content, named):
+    folder = write_raner(tmp_path / "raner", bert)
+    (folder / "pytorch_model.bin").write_bytes(content)
+
+    with pytest.raises(BadInput, match=rf"pytorch_model\.bin: .*{named}") as raised:
+        read_raner(folder)
+
+    assert "\n" not in str(raised.value)
+    assert "weights_only" not in str(raised.value)
 
 
 def test_code_beside_a_model_is_not_run(tmp_path, bert):
