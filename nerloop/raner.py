@@ -49,6 +49,12 @@ def read_raner(folder: Path) -> Tagger:
     labels = tuple(sorted({tag.partition("-")[2] for tag in tags} - {""}))
     split = bool(_part(configuration, "preprocessor").get("is_split_into_words", False))
     tokenizer = SubwordTokenizer.read(folder, config["model_type"], split_into_characters=split)
+    rows = config.get("vocab_size")
+    if isinstance(rows, int) and tokenizer.rows > rows:
+        raise BadInput(
+            f"{folder}: the tokenizer has {tokenizer.rows} entries, config.json's vocab_size {rows}; the two are of "
+            "different models: fetch the directory again"
+        )
     weights = read_weights(folder / WEIGHTS)
     try:
         tagger = Tagger(TransformerEncoder(tokenizer, encoder_config(config)), Decoder("flat", (TagSet(tags, labels),)))

@@ -94,6 +94,11 @@ class SubwordTokenizer:
             raise BadInput(f"{folder}: the vocabulary has no entry for unknown characters; fetch the directory again")
         return cls(files, tokenizer, split_into_characters=split_into_characters)
 
+    @property
+    def rows(self) -> int:
+        """How many rows an embedding needs for every id there is."""
+        return int(max(self._inner.get_vocab().values())) + 1
+
     @cached_property
     def as_characters(self) -> "SubwordTokenizer":
         """The same vocabulary, a character at a time: what fine-tuning uses, because labels end inside words."""

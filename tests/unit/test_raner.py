@@ -468,6 +468,15 @@ def test_a_config_that_does_not_fit_the_weights_is_bad_input(tmp_path, bert, con
         read_raner(write_raner(tmp_path / "raner", bert, config=config))
 
 
+def test_a_vocabulary_longer_than_the_embedding_is_bad_input(tmp_path, bert):
+    folder = write_raner(tmp_path / "raner", bert)
+    with (folder / "vocab.txt").open("a", encoding="utf-8") as vocabulary:
+        vocabulary.writelines(f"\nlong{number}" for number in range(100))
+
+    with pytest.raises(BadInput, match=r"raner: the tokenizer has 1\d\d entries, config\.json's vocab_size 100"):
+        read_raner(folder)
+
+
 def test_weights_of_other_labels_are_bad_input(tmp_path, bert):
     with pytest.raises(BadInput, match="do not fit together"):
         read_raner(write_raner(tmp_path / "raner", bert, weights_of(bert[0]) | head(tags=5)))
