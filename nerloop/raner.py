@@ -3,7 +3,8 @@
 configuration.json  what ModelScope builds: `transformer-crf`, one character one token
 config.json         the encoder, with label2id
 label_mapping.json  tag → row
-pytorch_model.bin   `encoder.* linear.* crf.*`, the keys of the published models, which every release can read
+pytorch_model.bin   `encoder.* linear.* crf.*`, the keys of the published models, which every release can read;
+                    read from model.safetensors where only that is there
 vocab.txt, …        the tokenizer
 
 Three forms of keys exist: published (`linear.* crf.*`), saved by ModelScope (`head.linear.* head.crf.*`), and
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from nerloop.encoder import GruEncoder, TransformerEncoder
@@ -27,9 +30,13 @@ from nerloop.tagging import OUTSIDE, Decoder, TagSet
 from nerloop.tokenizer import SubwordTokenizer
 
 WEIGHTS = "pytorch_model.bin"
+SAFETENSORS = "model.safetensors"
 LFS_POINTER = b"version https://git-lfs"
-# What torch.load trips over in a damaged file.
-DAMAGED = EOFError, LookupError, TypeError, AttributeError, AssertionError, struct.error, pickle.UnpicklingError
+# What the two readers raise at a damaged file, torch's most of it.
+DAMAGED = (
+    *(OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError),
+    *(struct.error, pickle.UnpicklingError, SafetensorError),
+)
 # The letters by which BMES and BILOU name what BIOES calls I, E and S.
 BIOES_OF = {"M": "I", "L": "E", "U": "S"}
 SCHEMES = "read are O and B- I- E- S- with a label, in the schemes BIOES, BILOU, BMES and BIO"
@@ -55,15 +62,16 @@ def read_raner(folder: Path) -> Tagger:
             f"{folder}: the tokenizer has {tokenizer.rows} entries, config.json's vocab_size {rows}; the two are of "
             "different models: fetch the directory again"
         )
-    weights = read_weights(folder / WEIGHTS)
+    source = folder / (WEIGHTS if (folder / WEIGHTS).exists() else SAFETENSORS)
+    weights = read_weights(source)
     try:
         tagger = Tagger(TransformerEncoder(tokenizer, encoder_config(config)), Decoder("flat", (TagSet(tags, labels),)))
         missing, unexpected = tagger.load_state_dict(_our_keys(weights), strict=False)
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise BadInput(f"{folder}: config.json, {WEIGHTS} and the labels do not fit together: {error}") from None
+        raise BadInput(f"{folder}: config.json, {source.name} and the labels do not fit together: {error}") from None
     lacking = [name for name in missing if ".pooler." not in name]
     if lacking or unexpected:
-        raise BadInput(f"{folder}/{WEIGHTS}: keys missing {lacking[:3]}, unexpected {unexpected[:3]}")
+        raise BadInput(f"{source}: keys missing {lacking[:3]}, unexpected {unexpected[:3]}")
     return tagger.eval()
 
 
@@ -117,7 +125,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         with path.open("rb") as file:
             start = file.read(len(LFS_POINTER))
     except FileNotFoundError:
-        raise BadInput(f"{path.parent} is not a RaNER directory: {path.name} is missing") from None
+        raise BadInput(f"{path.parent} is not a RaNER directory: {WEIGHTS} or {SAFETENSORS} is missing") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror}); check permissions") from None
     if start == LFS_POINTER:
@@ -128,8 +136,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not start:
         raise BadInput(f"{path}: is empty; fetch the directory again")
     try:
-        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, RuntimeError, *DAMAGED):  # without torch's words, which advise to run what is in there
+        weights: dict[str, Tensor] = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except DAMAGED:  # without torch's words, which advise to run what is in there
         raise BadInput(
             f"{path}: cannot be read; it is damaged or holds more than tensors (a whole model, say), which could run "
             "code; fetch the directory again, or save the model's state_dict() there"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from nerloop import checkpoint
 from nerloop.crf import FORBIDDEN
@@ -133,6 +134,19 @@ def test_the_oldest_names_of_layer_norms_are_known(tmp_path, bert):
         weights = {key.replace(new, name): tensor for key, tensor in weights.items()}
 
     assert_scores_are_those_of(bert[0], read_raner(write_raner(tmp_path / "raner", bert, weights)), TEXT)
+
+
+def test_weights_are_read_from_safetensors_where_only_those_are_there(tmp_path, bert):
+    folder = write_raner(tmp_path / "raner", bert)
+    save_file(weights_of(bert[0]), folder / "model.safetensors")
+    whole = weights_key(read_raner(folder))
+    (folder / "pytorch_model.bin").unlink()
+
+    assert weights_key(read_raner(folder)) == whole
+
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-10])
+    with pytest.raises(BadInput, match=r"model\.safetensors: cannot be read"):
+        read_raner(folder)
 
 
 @pytest.mark.parametrize("name", ["structbert", "sbert", "bert"])
