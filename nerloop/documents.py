@@ -65,10 +65,22 @@ Manifest = dict[str, str]
 """Annotation id → hash of its content, for every annotation that a snapshot of documents comes from."""
 
 
+def check_label(label: str) -> None:
+    """Raise `BadInput` unless two people who read the label would write it alike: no outer space, nothing unseen."""
+    if not label:
+        raise BadInput("the label is empty; give it a name")
+    if label != label.strip():
+        raise BadInput(f"the label {label!r} begins or ends with white space; take it away")
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in label):
+        raise BadInput(f"the label {label!r} holds a control character or half an emoji; take it out")
+
+
 def check_entity(entity: Entity, text: str) -> None:
-    """Raise `BadInput` unless the entity lies inside the text and carries a label."""
-    if not entity.label:
-        raise BadInput("field 'category' is empty; give the entity a label")
+    """Raise `BadInput` unless the entity lies inside the text and carries a label that `check_label` passes."""
+    try:
+        check_label(entity.label)
+    except BadInput as error:
+        raise BadInput(f"field 'category': {error}") from None
     if not 0 <= entity.start < entity.end <= len(text):
         raise BadInput(
             f"fields 'start'={entity.start} and 'end'={entity.end} do not lie inside the text of {len(text)} "

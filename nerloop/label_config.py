@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from nerloop.documents import Entity
-from nerloop.errors import BadLabelConfig
+from nerloop.documents import Entity, check_label
+from nerloop.errors import BadInput, BadLabelConfig
 
 EXAMPLE = (
     '<View><Labels name="label" toName="text"><Label value="PER"/></Labels><Text name="text" value="$text"/></View>'
@@ -122,6 +122,13 @@ def parse_label_config(xml: str) -> LabelConfig:
             controls.setdefault(label, control.name)
             predicted = (tag.attr or {}).get("predicted_values", "")
             synonyms.update({name.strip(): label for name in predicted.split(",") if name.strip()})
-    if not controls or "" in controls:
+    if not controls:
         raise BadLabelConfig(f"label config: <Labels name={on_text[0].name!r}> has no <Label>; an example: {EXAMPLE}")
+    for label, name in controls.items():
+        try:
+            check_label(label)
+        except BadInput as error:
+            raise BadLabelConfig(
+                f"label config: <Labels name={name!r}>: {error} in the project's labelling setup; an example: {EXAMPLE}"
+            ) from None
     return LabelConfig(text.name, text.value[1:], controls, synonyms)

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from nerloop.documents import check_label
 from nerloop.encoder import GruEncoder, TransformerEncoder
 from nerloop.errors import BadInput
 from nerloop.tagger import Tagger, weights_of
@@ -194,6 +195,10 @@ def _as_bioes(folder: Path, tags: tuple[str, ...]) -> tuple[str, ...]:
         begun = kind in {"B", "S", "U"} or f"B-{label}" in tags
         if tag != OUTSIDE and (kind not in {*"BIES", *BIOES_OF} or not label or not begun):
             raise BadInput(f"{folder}: the tag {tag!r} of label2id is not read; {SCHEMES}")
+        try:
+            check_label(label or tag)
+        except BadInput as error:
+            raise BadInput(f"{folder}: label2id: {error}") from None
         if name in ours:
             raise BadInput(f"{folder}: the tags {ours[name]!r} and {tag!r} of label2id mean the same; {SCHEMES}")
         ours[name] = tag

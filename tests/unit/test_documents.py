@@ -37,12 +37,14 @@ def characters_stay_themselves(text):
 
 TEXTS = st.text(st.characters(), max_size=30).filter(characters_stay_themselves)
 
+LABELS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=30).map(str.strip).filter(bool)
+
 
 @st.composite
 def documents(draw):
     text = draw(TEXTS)
     offsets = st.integers(0, len(text))
-    spans = draw(st.lists(st.tuples(offsets, offsets, TEXTS.filter(bool)), max_size=5))
+    spans = draw(st.lists(st.tuples(offsets, offsets, LABELS), max_size=5))
     entities = {Entity(min(a, b), max(a, b), label) for a, b, label in spans if a != b}
     return Document(draw(TEXTS), text, tuple(sorted(entities)))
 
@@ -131,6 +133,12 @@ BAD_LINES = [
     ('{"text": "张三", "entities": ["PER"]}', "'category'"),
     (bad_entity(category=None), "'category'"),
     (bad_entity(category=""), "'category'"),
+    (bad_entity(category=" "), "'category': the label ' ' begins or ends with white space"),
+    (bad_entity(category="PER "), "'category': the label 'PER ' begins or ends with white space"),
+    (bad_entity(category="\u3000PER"), "'category'"),
+    (bad_entity(category="P\x00ER"), "'category': the label 'P\\x00ER' holds a control character"),
+    (bad_entity(category="P\nER"), "'category'"),
+    (bad_entity(category="PER\ud83d"), "'category': the label 'PER\\ud83d' holds a control character or half an emoji"),
     (bad_entity(start="0"), "'start'"),
     (bad_entity(start=None), "'start'"),
     (bad_entity(start=False), "'start'"),
@@ -153,6 +161,11 @@ def test_a_bad_line_is_named_with_file_number_and_field(tmp_path, line, field):
     assert str(path) in str(caught.value)
     assert "line 3" in str(caught.value)
     assert field in str(caught.value)
+
+
+@pytest.mark.parametrize("label", ["发病 部位", "a/b-c", "👨‍👩‍👧", "O", "B-PER"])
+def test_a_label_may_have_spaces_and_signs_inside(label):
+    assert labels_of([from_json(bad_entity(category=label))]) == [label]
 
 
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"text": "a", "entities": [], "id": ' + "1" * 5000 + "}"])

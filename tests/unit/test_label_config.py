@@ -235,6 +235,12 @@ def test_a_text_that_cannot_be_read_from_the_task_is_refused_with_an_example(xml
         parse_label_config(xml)
 
 
+@pytest.mark.parametrize("label", ["PER ", " ", "&#10;PER", "P&#9;ER"])
+def test_a_label_that_no_file_could_hold_is_refused_with_the_place_to_rename_it(label):
+    with pytest.raises(BadLabelConfig, match=r"<Labels name='label'>: the label .* in the project's labelling setup"):
+        parse_label_config(view(labels(f'<Label value="{label}"/>'), TEXT_TAG))
+
+
 @pytest.mark.parametrize("xml", UNNOTICED.values(), ids=UNNOTICED.keys())
 def test_an_empty_name_is_refused(xml):
     with pytest.raises(BadLabelConfig):

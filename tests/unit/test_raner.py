@@ -2,6 +2,7 @@ import json
 import os
 import pickle
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -296,6 +297,15 @@ def test_tags_of_no_known_scheme_are_refused_by_name(tmp_path, bert, tags, named
 
     with pytest.raises(BadInput, match=rf"raner: .*{named}.*BIOES, BILOU, BMES and BIO"):
         read_raner(write_raner(tmp_path / "raner", bert, config={"label2id": label2id}))
+
+
+@pytest.mark.parametrize("label", ["PER ", "P\x00ER", "PER\ud83d"])
+def test_a_label_that_no_file_could_hold_is_refused_by_name(tmp_path, bert, label):
+    folder = write_raner(tmp_path / "raner", bert)
+    (folder / "label_mapping.json").write_text(json.dumps({"O": 0, f"B-{label}": 1}), encoding="utf-8")
+
+    with pytest.raises(BadInput, match=re.escape(f"raner: label2id: the label {label!r}")):
+        read_raner(folder)
 
 
 @pytest.mark.parametrize("label2id", [None, {}, [], "x"])
