@@ -16,6 +16,7 @@ import torch
 
 from nerloop.encoder import Encoder, GruEncoder, TransformerEncoder
 from nerloop.errors import BadInput, CheckpointCorrupt
+from nerloop.predictor import window_overlap
 from nerloop.raner import (
     WEIGHTS,
     encoder_config,
@@ -75,7 +76,7 @@ def save(tagger: Tagger, provenance: Provenance, folder: Path) -> None:
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
-        weights = published_keys(tagger)
+        weights, limit = published_keys(tagger), tagger.encoder.max_tokens
         torch.save(weights, partial / WEIGHTS)
         for name, content in raner_files(tagger).items():
             (partial / name).write_bytes(content)
@@ -84,7 +85,7 @@ def save(tagger: Tagger, provenance: Provenance, folder: Path) -> None:
             "decoder": tagger.decoder.kind,
             "layers": [{"tags": layer.tags, "labels": layer.labels} for layer in tagger.decoder.layers],
             "temperature": tagger.temperature,
-            "windows": {"tokens": tagger.encoder.max_tokens},
+            "windows": {"tokens": limit, "overlap": window_overlap(limit)},
             "made_from": asdict(provenance),
             "files": {path.name: _sha256(path) for path in sorted(partial.iterdir())},
         }

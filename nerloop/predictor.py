@@ -20,7 +20,7 @@ from nerloop.tagger import Tagger
 from nerloop.tagging import TagSet
 from nerloop.tokenizer import Tokens
 
-WINDOW_OVERLAP = 100  # units that two windows share
+WINDOW_OVERLAP = 100  # units that two windows share, where that is no more than half of one
 CRF_BUDGET = 2**21  # tag scores a CRF batch, 16 MB in float64: steps of the CRF cost the same for many texts as for one
 
 
@@ -159,12 +159,17 @@ def windows_of(number: int, text: Tokens, limit: int) -> Iterator[Window]:
     start = own_start = 0
     while start < units:
         end = last_unit(text, start, limit)
-        overlap = min(WINDOW_OVERLAP, (end - start) // 2)
+        overlap = window_overlap(end - start)
         own_end = units if end == units else end - overlap // 2
         yield Window(number, start, end, own_start, own_end)
         if end == units:
             return
         start, own_start = end - overlap, own_end
+
+
+def window_overlap(units: int) -> int:
+    """Return how many of a window's units its neighbour reads too."""
+    return min(WINDOW_OVERLAP, units // 2)
 
 
 def last_unit(text: Tokens, start: int, limit: int) -> int:

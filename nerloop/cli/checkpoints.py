@@ -76,7 +76,7 @@ def convert(source: str, output: Path) -> None:
 
 
 def _facts(model: Model, choice: "Choice") -> dict[str, Any]:
-    from nerloop.predictor import WINDOW_OVERLAP
+    from nerloop.predictor import window_overlap
     from nerloop.runtime import INEXACT
 
     tagger, made = model.tagger, model.provenance
@@ -98,7 +98,7 @@ def _facts(model: Model, choice: "Choice") -> dict[str, Any]:
         "bytes": None if model.folder is None else sum(p.stat().st_size for p in model.folder.iterdir() if p.is_file()),
         "made_from": None if made is None else asdict(made),
         "temperature": tagger.temperature,
-        "windows": {"tokens": encoder.max_tokens, "overlap": WINDOW_OVERLAP},
+        "windows": {"tokens": encoder.max_tokens, "overlap": window_overlap(encoder.max_tokens)},
         "runtime": {
             "fastest": choice.name,
             "milliseconds": dict(choice.milliseconds),

@@ -121,7 +121,7 @@ def test_a_description_says_what_people_ask_of_a_model(bert_checkpoint):
 
     assert description["made_from"]["base"] == MADE.base
     assert description["made_from"]["metrics"] == {"gate_f1": 0.75}
-    assert (description["decoder"], description["windows"]) == ("flat", {"tokens": 30})
+    assert (description["decoder"], description["windows"]) == ("flat", {"tokens": 30, "overlap": 15})
     assert [layer["labels"] for layer in description["layers"]] == [["LOC", "疾病"]]
 
 
