@@ -24,7 +24,7 @@ VERSION = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62})-v([1-9][0-9]*)")  # medi
 class Model:
     """A model that was read, which nobody else holds, so that it may be trained; and where it came from.
 
-    `revision` is that on the hub; `folder` is None for the starter, `provenance` for what is no checkpoint of ours.
+    `revision` is that on the hub, with a sum of the weights where none was pinned; `folder` is None for the starter, `provenance` for what is no checkpoint of ours.
     """
 
     source: str
@@ -47,13 +47,18 @@ def load_model(source: str, loop: Loop) -> Model:
     """
     from nerloop import checkpoint
     from nerloop.starter import fresh_starter
+    from nerloop.tagger import weights_key
 
     if source == STARTER:
         return Model(source, fresh_starter())
     found = checkpoint.load(find_folder(source, loop))
     wanted = None if Path(source).is_dir() else hub.parse_id(source)
-    name, revision = (source, "") if wanted is None else (wanted.repository, wanted.revision)
-    return Model(name, found.tagger, found.folder, found.provenance, revision)
+    if wanted is None:
+        return Model(source, found.tagger, found.folder, found.provenance)
+    revision = wanted.revision
+    if revision == hub.DEFAULT_REVISION:  # a branch moves, and the hub does not say where it is: what came is named
+        revision += f" (weights {weights_key(found.tagger)})"
+    return Model(wanted.repository, found.tagger, found.folder, found.provenance, revision)
 
 
 def find_folder(source: str, loop: Loop) -> Path:

@@ -40,6 +40,8 @@ DAMAGED = (
 )
 # The letters by which BMES and BILOU name what BIOES calls I, E and S.
 BIOES_OF = {"M": "I", "L": "E", "U": "S"}
+CONTEXT = "X"  # what RaNER was trained to say of retrieved text behind the sentence
+ENTITY_KINDS = {*"BIES", *BIOES_OF}
 SCHEMES = "read are O and B- I- E- S- with a label, in the schemes BIOES, BILOU, BMES and BIO"
 MODEL_TYPES = {"bert": "bert", "structbert": "bert", "sbert": "bert", "xlm-roberta": "xlm-roberta"}
 
@@ -184,16 +186,18 @@ def _tags(folder: Path, config: Mapping[str, Any], configuration: Mapping[str, A
 def _as_bioes(folder: Path, tags: tuple[str, ...]) -> tuple[str, ...]:
     """Return the tags under the names of BIOES, which is what a checkpoint made from them has too.
 
-    Raises `BadInput` naming the tag that is of no scheme that is read.
+    Tags of padding and context (`<PAD>`, `[CLS]`, `X`) mark nothing, like O. Raises `BadInput` naming the tag that is
+    of no scheme that is read.
     """
     if OUTSIDE not in tags:
         raise BadInput(f"{folder}: label2id has no tag {OUTSIDE!r}; {SCHEMES}")
     ours: dict[str, str] = {}
     for tag in tags:
         kind, _, label = tag.partition("-")
-        name = tag if tag == OUTSIDE else f"{BIOES_OF.get(kind, kind)}-{label}"
+        is_entity = tag not in {OUTSIDE, CONTEXT} and tag[0] not in "<["
+        name = f"{BIOES_OF.get(kind, kind)}-{label}" if is_entity else tag
         begun = kind in {"B", "S", "U"} or f"B-{label}" in tags
-        if tag != OUTSIDE and (kind not in {*"BIES", *BIOES_OF} or not label or not begun):
+        if is_entity and (kind not in ENTITY_KINDS or not label or not begun):
             raise BadInput(f"{folder}: the tag {tag!r} of label2id is not read; {SCHEMES}")
         try:
             check_label(label or tag)

@@ -64,7 +64,10 @@ def test_a_model_that_was_fetched_from_the_hub_needs_no_network(
 
     model = load_model(source, loop)
 
-    assert (model.source, model.revision) == (NEWS, revision)
+    assert model.source == NEWS
+    # A branch may move: then the weights that came are named too.
+    pinned = revision != "master"
+    assert model.revision == (revision if pinned else f"master (weights {weights_key(model.tagger)})")
     assert weights_key(model.tagger) == weights_key(tiny_transformer())
 
 

@@ -299,6 +299,16 @@ def test_tags_of_no_known_scheme_are_refused_by_name(tmp_path, bert, tags, named
         read_raner(write_raner(tmp_path / "raner", bert, config={"label2id": label2id}))
 
 
+@pytest.mark.parametrize("tag", ["<PAD>", "[CLS]", "X"])
+def test_a_tag_of_padding_or_context_marks_nothing(tmp_path, bert, tag):
+    label2id = {tag if name == "S-PER" else name: row for name, row in LABEL2ID.items()}
+
+    found = read_raner(write_raner(tmp_path / "raner", bert, config={"label2id": label2id}))
+
+    assert "PER" in found.decoder.labels
+    assert {entity.label for entity in Predictor(found, "").predict([TEXT])[0].entities} <= set(found.decoder.labels)
+
+
 @pytest.mark.parametrize("label", ["PER ", "P\x00ER", "PER\ud83d"])
 def test_a_label_that_no_file_could_hold_is_refused_by_name(tmp_path, bert, label):
     folder = write_raner(tmp_path / "raner", bert)
