@@ -24,7 +24,8 @@ VERSION = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62})-v([1-9][0-9]*)")  # medi
 class Model:
     """A model that was read, which nobody else holds, so that it may be trained; and where it came from.
 
-    `revision` is that on the hub, with a sum of the weights where none was pinned; `folder` is None for the starter, `provenance` for what is no checkpoint of ours.
+    `revision` is that on the hub, with a sum of the weights where none was pinned; `folder` is None for the starter,
+    `provenance` for what is no checkpoint of ours.
     """
 
     source: str
