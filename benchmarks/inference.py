@@ -58,7 +58,7 @@ def main() -> None:
     arguments = parser.parse_args()
     sizes = {"sentences": 300, "stock": 6, "single": 30, "epochs": 6, "train": 160}
     if not arguments.quick:
-        sizes = {"sentences": 2000, "stock": 30, "single": 100, "epochs": 10, "train": 330}
+        sizes = {"sentences": 2000, "stock": 30, "single": 100, "epochs": 4, "train": 330}
     documents = read_jsonl(arguments.data)
     texts = sentences(documents, sizes["sentences"])
     with tempfile.TemporaryDirectory() as temporary:
