@@ -147,10 +147,18 @@ class Predictor:
         return [tuple(sorted(one.values())) for one in found]
 
 
+def found_in(documents: Sequence[Document], predictor: Predictor) -> list[Document]:
+    """Return the documents with what a predictor finds in their texts, whatever was labelled there."""
+    predictions = predictor.predict([document.text for document in documents])
+    return [
+        Document(document.id, document.text, prediction.entities)
+        for document, prediction in zip(documents, predictions, strict=True)
+    ]
+
+
 def score(predictor: Predictor, gold: Sequence[Document]) -> Evaluation:
     """Compare what a predictor finds in documents with their entities."""
-    predictions = predictor.predict([document.text for document in gold])
-    return evaluate(gold, [Document("", "", prediction.entities) for prediction in predictions])
+    return evaluate(gold, found_in(gold, predictor))
 
 
 def windows_of(number: int, text: Tokens, limit: int) -> Iterator[Window]:

@@ -28,7 +28,7 @@ from mlflow.exceptions import MlflowException
 from nerloop.cache import fill
 from nerloop.documents import Manifest
 from nerloop.errors import CheckpointCorrupt, RegistryError
-from nerloop.gate import Decision
+from nerloop.gate import Contest, Decision
 from nerloop.promotions import PROMOTIONS_SUFFIX, STARTER_VERSION, Promotion, valid_promotions
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ class ModelVersion:
     """One candidate that was trained; its string, `medical-v7`, is Label Studio's `model_version`.
 
     `decision` is `passed` (the gate) until the promotion is decided, then `promoted` or `superseded`; or `rejected`.
-    `replaces` is the generation in production when its training began, `parent` that generation's version.
+    `replaces` is the generation in production when its training began, `parent` that generation's version. `reason`,
+    `provisional`, `contests` and who forced it and why are the gate's: see `gate.Decision`.
     """
 
     model: str
@@ -54,6 +55,10 @@ class ModelVersion:
     metrics: dict[str, float] = field(default_factory=dict)
     decision: str = ""
     reason: str = ""
+    provisional: bool = False
+    contests: tuple[Contest, ...] = ()
+    forced_by: str = ""
+    forced_why: str = ""
     created_at: datetime | None = None
     run_id: str = ""
 
@@ -113,15 +118,14 @@ class Registry:
 
         Raises `RegistryError`; then nothing is visible.
         """
-        outcome = ("passed" if decision.promote else "rejected", decision.reason)
         with self._errors(f"registering a version of {model}"):
             run_id = self._run(model, snapshot, manifest, candidate)
             run = self._client.get_run(run_id)
             self._ensure_model(model)
             made = self._client.create_model_version(
-                model, f"{run.info.artifact_uri}/checkpoint", run_id, tags=_version_tags(candidate, outcome)
+                model, f"{run.info.artifact_uri}/checkpoint", run_id, tags=_version_tags(candidate, decision)
             )
-            self._decide(run_id, outcome)
+            self._decide(run_id, (_outcome(decision), decision.reason))
         return self.version(model, int(made.version))
 
     def record_no_data(self, model: str, snapshot: Path, manifest: Manifest, reason: str) -> None:
@@ -149,6 +153,11 @@ class Registry:
             found = self._client.search_model_versions(f"name='{model}'")
         return sorted((_model_version(item) for item in found), key=lambda version: -version.number)
 
+    def promoted(self, model: str) -> list[ModelVersion]:
+        """Return every version that was ever in production and is still there, newest first."""
+        numbers = {promotion.number for promotion in valid_promotions(self._promotion_log(model))}
+        return [version for version in self.versions(model) if version.number in numbers]
+
     def production(self, model: str) -> Production:
         """Return what the promotion log says is in production."""
         valid = valid_promotions(self._promotion_log(model))
@@ -175,6 +184,14 @@ class Registry:
             # The decision is written last: reconcile promotes again what stayed `passed`.
             self._client.set_model_version_tag(version.model, str(version.number), "decision", decision)
         return won
+
+    def settle_provisional(self, version: ModelVersion, decision: Decision, metrics: Mapping[str, float]) -> None:
+        """Replace what the gate said of a provisional promotion by what it says now; the run keeps the first words."""
+        tags = {**_gate_tags(decision), **_metric_tags(metrics)}
+        tags["provisional"] = tags.pop("provisional")  # written last: until then it is judged again
+        with self._errors(f"storing what the gate says of {version}"):
+            for key, value in tags.items():
+                self._client.set_model_version_tag(version.model, str(version.number), key, value)
 
     def download(self, version: ModelVersion, cache: Path) -> Path:
         """Return the folder of a version's checkpoint, fetched into `cache` once and verified.
@@ -325,16 +342,34 @@ def _experiment_name(model: str) -> str:
     return f"nerloop/{model}"
 
 
-def _version_tags(candidate: Candidate, outcome: tuple[str, str]) -> dict[str, str]:
+def _outcome(decision: Decision) -> str:
+    return "passed" if decision.promote else "rejected"
+
+
+def _version_tags(candidate: Candidate, decision: Decision) -> dict[str, str]:
     return {
         "labels": json.dumps(candidate.labels, ensure_ascii=False),
         "dataset_fingerprint": candidate.dataset_fingerprint,
         "parent": candidate.parent,
         "replaces": str(candidate.replaces),
-        "decision": outcome[0],
-        "reason": outcome[1],
-        **{f"metric.{name}": str(value) for name, value in candidate.metrics.items()},
+        "decision": _outcome(decision),
+        **_gate_tags(decision),
+        **_metric_tags(candidate.metrics),
     }
+
+
+def _gate_tags(decision: Decision) -> dict[str, str]:
+    forced = {"forced_by": decision.forced_by, "forced_why": decision.forced_why} if decision.forced_by else {}
+    return {
+        "reason": decision.reason,
+        "contests": json.dumps(decision.rows(), ensure_ascii=False),
+        "provisional": str(decision.provisional).lower(),
+        **forced,
+    }
+
+
+def _metric_tags(metrics: Mapping[str, float]) -> dict[str, str]:
+    return {f"metric.{name}": str(value) for name, value in metrics.items()}
 
 
 def _model_version(found: object) -> ModelVersion:
@@ -351,6 +386,10 @@ def _model_version(found: object) -> ModelVersion:
             metrics={k.removeprefix("metric."): float(v) for k, v in tags.items() if k.startswith("metric.")},
             decision=tags["decision"],
             reason=tags["reason"],
+            provisional=tags.get("provisional") == "true",  # versions of before the gate had it lack these
+            contests=tuple(Contest.of_row(row) for row in json.loads(tags.get("contests", "[]"))),
+            forced_by=tags.get("forced_by", ""),
+            forced_why=tags.get("forced_why", ""),
             created_at=_time(found.creation_timestamp),  # type: ignore[attr-defined]
             run_id=found.run_id,  # type: ignore[attr-defined]
         )

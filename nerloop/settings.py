@@ -84,6 +84,9 @@ class Settings:
     )
     dev_share: float = _setting("NERLOOP_DEV_SHARE", 0.1, "Share of texts held out for early stopping and calibration.")
     gate_share: float = _setting("NERLOOP_GATE_SHARE", 0.1, "Share of texts held out for judging promotions.")
+    label_margin: float = _setting(
+        "NERLOOP_LABEL_MARGIN", 0.1, "F1 that one label may lose in a promotion which is no loss as a whole."
+    )
     grace_seconds: int = _setting(
         "NERLOOP_GRACE_SECONDS",
         600,
@@ -162,6 +165,8 @@ class Settings:
             raise SettingsError(
                 "NERLOOP_DEV_SHARE and NERLOOP_GATE_SHARE: give shares whose sum is below 1, gate above 0"
             )
+        if not 0 <= self.label_margin <= 1:  # nan too
+            raise SettingsError(f"NERLOOP_LABEL_MARGIN={self.label_margin}: must be a share of F1, from 0 to 1")
         if not self.label_studio_api_key.isascii():
             raise SettingsError("LABEL_STUDIO_API_KEY: holds characters that no token has; copy it again")
         for entry in fields(self):

@@ -3,6 +3,7 @@
 Owns what every candidate goes through, whoever trained it: a worker here, or somebody elsewhere (`nerloop register`).
 """
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,18 +12,22 @@ from typing import Literal
 
 from nerloop import checkpoint
 from nerloop.documents import Document, Manifest, write_jsonl
-from nerloop.errors import BadInput
-from nerloop.evaluation import Evaluation
-from nerloop.gate import Decision, decide
+from nerloop.errors import BadInput, RegistryError
+from nerloop.evaluation import Evaluation, evaluate
+from nerloop.gate import Decision, Rival, decide
 from nerloop.loop import Loop
-from nerloop.predictor import Predictor, score
+from nerloop.predictor import Predictor, found_in
+from nerloop.promotions import STARTER_VERSION
 from nerloop.registry import Candidate, ModelVersion
 from nerloop.split import Split, split
+from nerloop.starter import starter
 from nerloop.tagger import Tagger
 from nerloop.tasks import Project
 from nerloop.trainer import MIN_DEV_ENTITIES
 from sync.pull import snapshot
 from sync.push import push
+
+logger = logging.getLogger(__name__)
 
 Ending = Literal["promoted", "rejected", "no_data", "superseded", "not_due"]
 
@@ -38,23 +43,20 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The scores of a candidate and of what serves, on the same gate documents, and what follows from them."""
+    """The scores of a candidate and of what serves, on the same gate documents, and what follows from them.
+
+    `production` is what serves with what it found in the documents.
+    """
 
     candidate: Evaluation
     current: Evaluation
     decision: Decision
+    production: Rival
 
     @property
     def metrics(self) -> dict[str, float]:
         """The figures that a version carries."""
-        return {
-            "gate_precision": self.candidate.micro.precision,
-            "gate_recall": self.candidate.micro.recall,
-            "gate_f1": self.candidate.micro.f1,
-            "gate_f1_before": self.current.micro.f1,
-            "gate_documents": self.candidate.documents,
-            "gate_entities": self.candidate.micro.support,
-        }
+        return _metrics(self.candidate, self.current)
 
 
 def shown_as(projects: Sequence[Project], labels: Sequence[str]) -> dict[str, str]:
@@ -68,12 +70,93 @@ def gate_documents(sides: Split, *, used_dev: bool) -> tuple[Document, ...]:
     return sides.gate if used_dev else (*sides.gate, *sides.dev)
 
 
-def judge(tagger: Tagger, serving: Predictor, projects: Sequence[Project], gate: Sequence[Document]) -> Judgement:
-    """Score a candidate and what serves on the gate documents, both under the projects' label names."""
-    candidate = Predictor(tagger, "candidate", shown_as(projects, tagger.decoder.labels))
-    candidate_scores = score(candidate, gate)
-    current_scores = score(serving.with_labels(shown_as(projects, serving.labels)), gate)
-    return Judgement(candidate_scores, current_scores, decide(candidate_scores, current_scores, serving.model_version))
+def judge(
+    loop: Loop, model: str, tagger: Tagger, serving: Predictor, projects: Sequence[Project], gate: Sequence[Document]
+) -> Judgement:
+    """Run a candidate, what serves and the best version ever on the gate documents, under the projects' label names.
+
+    A best version that cannot be read any more is left out, and the decision says so.
+    """
+    found = _rival(Predictor(tagger, "candidate"), projects, gate).found
+    production = _rival(serving, projects, gate)
+    best, unreadable = None, ""
+    version = best_ever(loop.registry.promoted(model))
+    if version is not None and str(version) != production.version:
+        try:
+            best = _rival(_predictor(version, loop), projects, gate)
+        except RegistryError as error:
+            logger.warning("The best version ever, %s, is left out of the gate: %s", version, error)
+            unreadable = f"; {version}, the best ever, is left out because it cannot be read"
+    decision = decide(gate, found, _labels(projects), production, best, loop.settings.label_margin)
+    decision = replace(decision, reason=decision.reason + unreadable)
+    return Judgement(evaluate(gate, found), evaluate(gate, production.found), decision, production)
+
+
+def judge_again(
+    loop: Loop, version: ModelVersion, judged: Rival, projects: Sequence[Project], gate: Sequence[Document]
+) -> None:
+    """Judge a provisional promotion again by what it replaced, once there are documents enough; store what comes of it.
+
+    `judged` is the version with what it found in the documents. A version that would be refused now stays until
+    something better comes or somebody acts: the log warns, and `nerloop status` says it. Where what it replaced cannot
+    be read any more, it stays provisional.
+    """
+    if judged.version != str(version):  # production changed since it was read
+        return
+    replaced = {str(promoted): promoted for promoted in loop.registry.promoted(version.model)}.get(version.parent)
+    if replaced is None and version.parent != STARTER_VERSION:
+        return
+    try:
+        before = _rival(_predictor(replaced, loop), projects, gate)
+    except RegistryError as error:
+        logger.warning("%s stays provisional, for %s cannot be read: %s", version, version.parent, error)
+        return
+    decision = decide(gate, judged.found, _labels(projects), before, label_margin=loop.settings.label_margin)
+    if decision.provisional or not decision.contests:
+        return
+    stays = "" if decision.promote else "; it stays until something better comes or somebody acts"
+    decision = replace(decision, reason=f"judged again: {decision.reason}{stays}")
+    metrics = _metrics(evaluate(gate, judged.found), evaluate(gate, before.found))
+    loop.registry.settle_provisional(version, decision, metrics)
+    logger.log(logging.INFO if decision.promote else logging.WARNING, "%s, %s", version, decision.reason)
+
+
+def best_ever(promoted: Sequence[ModelVersion]) -> ModelVersion | None:
+    """Return the version with the highest gate F1 of those ever promoted; a provisional one only where all are.
+
+    Of equal ones the newest. The F1 were measured on the documents of their time, so they only choose who is run again.
+    """
+    scored = [version for version in promoted if "gate_f1" in version.metrics]
+    reliable = [version for version in scored if not version.provisional]
+    return max(reliable or scored, key=lambda version: (version.metrics["gate_f1"], version.number), default=None)
+
+
+def _predictor(version: ModelVersion | None, loop: Loop) -> Predictor:
+    """Return a version's predictor, or the starter's; raises `RegistryError` where it cannot be read."""
+    if version is None:
+        return Predictor(starter(), STARTER_VERSION)
+    folder = loop.registry.download(version, loop.settings.checkpoint_cache)
+    return Predictor(checkpoint.load(folder).tagger, str(version))
+
+
+def _rival(predictor: Predictor, projects: Sequence[Project], gate: Sequence[Document]) -> Rival:
+    shown = shown_as(projects, predictor.labels)
+    return Rival(predictor.model_version, frozenset(shown.values()), found_in(gate, predictor.with_labels(shown)))
+
+
+def _labels(projects: Sequence[Project]) -> set[str]:
+    return {label for project in projects for label in project.label_config.labels}
+
+
+def _metrics(version: Evaluation, before: Evaluation) -> dict[str, float]:
+    return {
+        "gate_precision": version.micro.precision,
+        "gate_recall": version.micro.recall,
+        "gate_f1": version.micro.f1,
+        "gate_f1_before": before.micro.f1,
+        "gate_documents": version.documents,
+        "gate_entities": version.micro.support,
+    }
 
 
 def settle(
@@ -92,9 +175,11 @@ def settle(
 
 
 def register_checkpoint(
-    loop: Loop, model: str, tagger: Tagger, made: checkpoint.Provenance, by: str = ""
+    loop: Loop, model: str, tagger: Tagger, made: checkpoint.Provenance, by: str = "", why_forced: str = ""
 ) -> tuple[Judgement, Outcome]:
     """Take a model that was trained elsewhere through the gate into serving; `by` names who asks for it.
+
+    With `why_forced` it is promoted though the gate refuses, and who and why is stored.
 
     What it was trained on is not known here, so that the gate documents may have been among it. No label counts as
     learned by this. Raises `BadInput` where no project feeds the model, none of its labels is a project's, or nothing
@@ -118,9 +203,11 @@ def register_checkpoint(
     if not any(document.entities for document in gate):
         raise BadInput(f"no labelled entity on a held-out text of model {model} to judge by; label more tasks")
     serving = loop.serving.update(model)
-    judgement = judge(tagger, serving, projects, gate)
+    judgement = judge(loop, model, tagger, serving, projects, gate)
     decision = judgement.decision
-    if by:
+    if why_forced:
+        decision = decision.forced(by, why_forced)
+    if by and not decision.forced_by:
         decision = replace(decision, reason=f"{decision.reason}; registered by {by}")
     with tempfile.TemporaryDirectory() as folder:
         dataset, copy = Path(folder) / "dataset.jsonl", Path(folder) / "checkpoint"

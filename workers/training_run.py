@@ -21,7 +21,7 @@ from nerloop.tagger import adapt
 from nerloop.tagging import Decoder
 from nerloop.tasks import Project
 from nerloop.trainer import Fit, Progress, Trainer
-from sync.judge import Outcome, gate_documents, judge, settle, shown_as
+from sync.judge import Outcome, gate_documents, judge, judge_again, settle, shown_as
 from sync.pull import Snapshot, changed_labels, new_labels, sample_texts, snapshot
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,11 @@ class TrainingRun:
         trainer = Trainer(on_progress=self._say_progress, state_folder=state_folder(settings.home, model))
         fit = trainer.fit(tagger, sides.train, sides.dev)
         self._on_progress({"step": "evaluating"})
-        judgement = judge(tagger, serving, projects, gate_documents(sides, used_dev=fit.used_dev))
+        gate = gate_documents(sides, used_dev=fit.used_dev)
+        judgement = judge(self._loop, model, tagger, serving, projects, gate)
+        version = production.version
+        if version is not None and version.provisional and not judgement.decision.provisional:
+            judge_again(self._loop, version, judgement.production, projects, gate)
         metrics = {**judgement.metrics, **_metrics(sides, fit, time.monotonic() - started)}
         folder = dataset.parent / "checkpoint"
         texts = sample_texts(self._loop.label_studio, projects, settings, MIN_TEXTS)

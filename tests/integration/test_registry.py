@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from nerloop import checkpoint
 from nerloop.encoder import GruEncoder
 from nerloop.errors import BadInput, CheckpointCorrupt, RegistryError
-from nerloop.gate import Decision
+from nerloop.gate import Contest, Decision
 from nerloop.loop import Loop
 from nerloop.promotions import check_model_name
 from nerloop.registry import Candidate, ModelVersion, Registry
@@ -48,6 +48,38 @@ def test_a_version_carries_what_was_said_of_it(loop: Loop, tmp_path: Path) -> No
     assert str(version) == "medical-v1"
     assert (version.labels, version.parent, version.metrics) == (("PER",), "lac-starter", {"gate_f1": 0.5})
     assert (version.decision, version.reason) == ("passed", "better")
+
+
+def test_a_version_carries_the_numbers_of_the_gate(loop: Loop, tmp_path: Path) -> None:
+    against = Contest("medical-v3", ("PER", "职位 (旧)"), 120, 0.7, 0.75, (-0.01, 0.11), 0.04, {"PER": -0.02})
+    decision = Decision(True, "better", True, (against,), "Li Na", "guideline of May")
+
+    register(loop.registry, tmp_path / "made", decision=decision)
+
+    (version,) = loop.registry.versions("medical")
+    assert version.contests == (against,)
+    assert (version.provisional, version.forced_by, version.forced_why) == (True, "Li Na", "guideline of May")
+
+
+def test_a_version_of_before_the_gate_had_numbers_can_be_read(loop: Loop, tmp_path: Path) -> None:
+    register(loop.registry, tmp_path / "made")
+    client = MlflowClient(loop.settings.registry_address)
+    for tag in ("provisional", "contests"):
+        client.delete_model_version_tag("medical", "1", tag)
+
+    version = loop.registry.version("medical", 1)
+
+    assert (version.provisional, version.contests, version.forced_by) == (False, (), "")
+
+
+def test_every_version_that_was_in_production_is_remembered_newest_first(loop: Loop, tmp_path: Path) -> None:
+    promoted = register(loop.registry, tmp_path / "made"), register(loop.registry, tmp_path / "made", replaces=1)
+    register(loop.registry, tmp_path / "made", decision=Decision(False, "worse"))
+    late = register(loop.registry, tmp_path / "made")
+    for version in (*promoted, late):
+        loop.registry.promote(version)
+
+    assert [str(version) for version in loop.registry.promoted("medical")] == ["medical-v2", "medical-v1"]
 
 
 def test_before_the_first_promotion_nothing_is_in_production(loop: Loop) -> None:

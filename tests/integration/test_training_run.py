@@ -13,6 +13,7 @@ from nerloop.documents import labels_of, read_jsonl, write_jsonl
 from nerloop.embedded.sandbox import Sandbox
 from nerloop.loop import Loop
 from nerloop.models import load_model
+from nerloop.promotions import STARTER_VERSION
 from nerloop.registry import ModelVersion
 from nerloop.settings import Settings
 from nerloop.tagger import adapt, weights_key
@@ -83,6 +84,16 @@ def test_a_fine_tune_starts_with_every_label_of_production_and_leaves_what_serve
 
     assert weights_key(adapt(start, Decoder.flat(labels_of(GOLD)))) == before
     assert weights_key(serving) == before
+
+
+@pytest.mark.usefixtures("said_first")
+def test_a_first_model_that_few_documents_judged_is_provisional_and_says_by_what_it_was_judged(loop: Loop) -> None:
+    version = loop.registry.version(MODEL, 1)
+
+    assert version.provisional
+    assert [contest.version for contest in version.contests] == [version.parent] == [STARTER_VERSION]
+    assert version.contests[0].labels == tuple(labels_of(GOLD))
+    assert "provisional: fewer than 30 documents or 100 entities" in version.reason
 
 
 @pytest.mark.usefixtures("said_first")

@@ -150,6 +150,7 @@ def test_an_address_that_is_none_is_refused_without_showing_it(tmp_path, name, t
         ({"BASIC_AUTH_USER": "me"}, "BASIC_AUTH_PASS"),
         ({"BASIC_AUTH_PASS": "hush"}, "BASIC_AUTH_USER"),
         ({"NERLOOP_GATE_SHARE": "nan"}, "NERLOOP_GATE_SHARE"),
+        *(({"NERLOOP_LABEL_MARGIN": text}, "NERLOOP_LABEL_MARGIN") for text in ("-0.1", "1.5", "nan")),
         *(
             ({name: "0"}, name)
             for name in ("NERLOOP_POLL_SECONDS", "NERLOOP_RECONCILE_SECONDS", "NERLOOP_BACKEND_PORT")
