@@ -11,6 +11,7 @@ from nerloop.loop import Loop
 from nerloop.project_state import Binding
 
 if TYPE_CHECKING:
+    from nerloop.gate import Contest
     from nerloop.registry import ModelVersion
 
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 class ProjectStatus:
     """One bound project: labels since the last training, jobs, production, predictions; `url` opens it.
 
+    `promotion` is why production was promoted, `provisional` whether too little judged it; `last_decision` is about the
+    newest version, and `last_contests` are its numbers.
     `dropped_entities` are those of the newest version's texts that overlap others, which its flat decoder cannot learn.
     """
 
@@ -33,7 +36,10 @@ class ProjectStatus:
     refresh: dict[str, Any] | None
     production: str
     f1: float | None
+    provisional: bool
+    promotion: str
     last_decision: str
+    last_contests: tuple["Contest", ...]
     dropped_entities: int
     shown_version: str
     fresh: int
@@ -73,7 +79,10 @@ def _status(loop: Loop, binding: Binding) -> ProjectStatus:
         refresh=_job(loop, refresh_id(project.id)),
         production=serving,
         f1=version.metrics.get("gate_f1") if version else None,
+        provisional=version is not None and version.provisional,
+        promotion=version.reason if version else "",
         last_decision=f"{versions[0]} {versions[0].decision}: {versions[0].reason}" if versions else "",
+        last_contests=versions[0].contests if versions else (),
         dropped_entities=dropped_entities(binding, versions),
         shown_version=project.model_version,
         fresh=unlabelled - stale,

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from nerloop.cli.console import done, say, warn
 from nerloop.cli.models import open_model
+from nerloop.errors import BadInput
 from nerloop.loop import Loop
 from nerloop.models import find_folder
 from nerloop.settings import Settings
@@ -20,24 +21,32 @@ if TYPE_CHECKING:
 @click.argument("checkpoint", metavar="DIR")
 @click.option("--model", required=True, help="Model (business line) that it is a candidate of.")
 @click.option("--by", default="", help="Who registers it; kept with the reason of the decision.")
-def register(checkpoint: str, model: str, by: str) -> None:
+@click.option("--force", is_flag=True, help="Promote it though the gate refuses; needs --by and --why.")
+@click.option("--why", default="", help="Why it is forced; kept with the version.")
+def register(checkpoint: str, model: str, by: str, force: bool, why: str) -> None:
     """Take a checkpoint through the gate into serving, as if a worker had trained it; prints its version.
 
     It is scored beside what serves on the held-out documents of the model's projects, registered whatever comes of it,
-    and promoted if it is not worse.
+    and promoted if it is not worse (docs/decisions/0009 has the rules).
 
     \b
     nerloop register models/medical --model medical --by "Li Na"
+    nerloop register models/medical --model medical --by "Li Na" --force --why "guideline of May: no drug classes"
     """
     from nerloop.checkpoint import Provenance
     from sync.judge import register_checkpoint
 
+    by, why = by.strip(), why.strip()
+    if force and not (by and why):
+        raise BadInput("--force: say who answers for it with --by, and the reason with --why")
+    if why and not force:
+        raise BadInput("--why: is the reason of --force, which is not given")
     console = Console(stderr=True)
     loop = Loop(Settings.load())
     opened = open_model(checkpoint, loop.settings, console)
     made = opened.provenance or Provenance(opened.source, "", revision=opened.revision)
     with console.status("Reading the labels, scoring and registering …"):
-        judgement, outcome = register_checkpoint(loop, model, opened.tagger, made, by)
+        judgement, outcome = register_checkpoint(loop, model, opened.tagger, made, by, why)
     _say_outcome(console, judgement, outcome)
     click.echo(str(outcome.version))
 
@@ -75,6 +84,8 @@ def _say_outcome(console: Console, judgement: "Judgement", outcome: "Outcome") -
         done(console, said)
     else:
         warn(console, said)
+    for contest in judgement.decision.contests:
+        say(console, f"  {contest}")
     say(
         console,
         f"  Candidate: precision {judgement.candidate.micro.precision:.3f}, recall "

@@ -79,9 +79,13 @@ def _project_table(project: ProjectStatus, replicas: dict[str, dict[str, str]]) 
     table.add_row("new labels", Group(Text(f"{project.new_labels} of {project.train_threshold}"), bar))
     table.add_row("fine-tune", _fine_tune(project.fine_tune))
     f1 = "" if project.f1 is None else f"   gate F1 {project.f1:.3f}"
+    f1 += ", provisional" if project.provisional else ""
     serving = ", ".join(sorted({versions.get(project.model, "–") for versions in replicas.values()})) or "no replica"
     table.add_row("production", f"{project.production}{f1}   (replicas serve {serving})")
-    table.add_row("last decision", project.last_decision or "–")
+    if project.promotion and project.promotion not in project.last_decision:
+        table.add_row("promoted", Text(project.promotion))
+    lines = [project.last_decision or "–", *map(str, project.last_contests)]
+    table.add_row("last decision", Text("\n".join(lines)))  # a label may hold what rich takes for its markup
     if project.dropped_entities:
         nested = f"`nerloop connect --project {project.project_id} --decoder nested`"
         table.add_row("not learned", f"{project.dropped_entities} entities overlap others; if they are meant: {nested}")

@@ -162,6 +162,26 @@ def test_a_checkpoint_that_is_worse_is_registered_and_not_promoted(labelled: San
     assert f"{ended.stdout.strip()}: rejected" in ended.stderr
 
 
+def test_a_checkpoint_that_is_worse_can_be_forced_by_somebody_who_says_why(labelled: Sandbox, tmp_path: Path) -> None:
+    worse = saved(adapt(fresh_starter(), Decoder.flat(["DRUG"])), tmp_path / "made")
+
+    ended = register(labelled, worse, "--by", "Li Na", "--force", "--why", "guideline of May")
+
+    version = labelled.loop.registry.production("registered").version
+    assert version is not None and str(version) == ended.stdout.strip()
+    assert (version.forced_by, version.forced_why) == ("Li Na", "guideline of May")
+    assert version.reason.endswith("promoted all the same: forced by Li Na, because: guideline of May")
+    assert f"  against {version.parent}: micro-F1 " in ended.stderr
+
+
+@pytest.mark.parametrize("said", [["--by", "Li Na"], ["--why", "guideline of May"], ["--by", " ", "--why", " "]])
+def test_forcing_needs_who_and_why(said: list[str]) -> None:
+    ended = CliRunner().invoke(cli, ["register", "lac", "--model", "medical", "--force", *said])
+
+    assert isinstance(ended.exception, BadInput)
+    assert "--force: say who answers for it with --by, and the reason with --why" in str(ended.exception)
+
+
 def test_a_checkpoint_without_a_label_of_the_model_is_refused(labelled: Sandbox, tmp_path: Path) -> None:
     stranger = adapt(fresh_starter(), Decoder.flat(["GENE"]))
 

@@ -1,0 +1,57 @@
+from dataclasses import replace
+
+from rich.console import Console
+
+from nerloop.cli.status import _project_table
+from nerloop.gate import Contest
+from nerloop.status import ProjectStatus
+
+CONTEST = Contest("medical-v6", ("DRUG [旧]",), 140, 0.7, 0.8, (0.05, 0.15), 0.0, {"DRUG [旧]": 0.1})
+STATUS = ProjectStatus(
+    project_id=3,
+    title="Ward 7",
+    url="http://127.0.0.1:8080/projects/3/data",
+    model="medical",
+    tasks=100,
+    annotated=60,
+    new_labels=10,
+    train_threshold=50,
+    fine_tune=None,
+    refresh=None,
+    production="medical-v7",
+    f1=0.8,
+    provisional=False,
+    promotion="micro-F1 0.700 (medical-v6) → 0.800",
+    last_decision="medical-v7 promoted: micro-F1 0.700 (medical-v6) → 0.800",
+    last_contests=(CONTEST,),
+    dropped_entities=0,
+    shown_version="medical-v7",
+    fresh=40,
+    stale=0,
+)
+
+
+def shown(status):
+    console = Console(width=300, record=True)
+    console.print(_project_table(status, {}))
+    return console.export_text()
+
+
+def test_the_last_decision_is_shown_with_its_numbers():
+    text = shown(STATUS)
+
+    assert STATUS.last_decision in text
+    assert "against medical-v6: micro-F1 0.700 → 0.800, 95 % interval" in text
+    assert "DRUG [旧] +0.100" in text
+    assert "provisional" not in text
+
+
+def test_a_provisional_production_is_marked():
+    assert "medical-v7   gate F1 0.800, provisional" in shown(replace(STATUS, provisional=True))
+
+
+def test_why_production_was_promoted_is_still_shown_after_a_later_candidate_was_refused():
+    refused = replace(STATUS, last_decision="medical-v8 rejected: micro-F1 0.800 (medical-v7) → 0.700")
+
+    assert shown(refused).count(STATUS.promotion) == 1
+    assert shown(STATUS).count(STATUS.promotion) == 1
