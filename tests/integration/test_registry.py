@@ -129,54 +129,45 @@ def test_promoting_again_after_a_crash_changes_nothing(loop: Loop, tmp_path: Pat
     assert loop.registry.production("medical").generation == 1
 
 
+def race(prepare: str, then: str, arguments: list[list[str]]) -> list[str]:
+    """Run a statement in several processes at the same time, each when all are prepared; return what they print."""
+    script = f"import sys\n{prepare}\nprint('ready', flush=True); sys.stdin.readline(); {then}"
+    racers = [
+        subprocess.Popen([sys.executable, "-c", script, *one], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for one in arguments
+    ]
+    for racer in racers:
+        assert racer.stdout is not None and racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    return [racer.communicate(timeout=100)[0].strip() for racer in racers]
+
+
 def test_two_processes_may_open_a_new_registry_at_once(tmp_path: Path) -> None:
-    script = (
-        "import sys; from nerloop.registry import Registry\n"
-        "print('ready', flush=True); sys.stdin.readline(); Registry(sys.argv[1]).check(); print('open')"
+    address = f"sqlite:///{tmp_path}/new/mlflow.db"
+
+    said = race(
+        "from nerloop.registry import Registry",
+        "Registry(sys.argv[1]).check(); print('open')",
+        [[address], [address]],
     )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, f"sqlite:///{tmp_path}/new/mlflow.db"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        for _ in range(2)
-    ]  # fmt: skip
-    for process in processes:
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
 
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    said = [process.communicate(timeout=100)[0] for process in processes]
-
-    assert said == ["open\n", "open\n"]
+    assert said == ["open", "open"]
 
 
 def test_of_two_racing_workers_exactly_one_wins(loop: Loop, tmp_path: Path) -> None:
     for _ in range(2):
         register(loop.registry, tmp_path / "made")
-    script = (
-        "import sys; from nerloop.loop import Loop; from nerloop.settings import Settings\n"
-        "registry = Loop(Settings.load({'NERLOOP_HOME': sys.argv[1]})).registry\n"
-        "version = registry.version('medical', int(sys.argv[2]))\n"
-        "print('ready', flush=True); sys.stdin.readline(); print(registry.promote(version))"
-    )
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(loop.settings.home), str(number)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        for number in (1, 2)
-    ]  # fmt: skip
-    for racer in racers:
-        assert racer.stdout is not None and racer.stdout.readline() == "ready\n"
 
-    for racer in racers:
-        assert racer.stdin is not None
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    won = [racer.communicate(timeout=60)[0].strip() for racer in racers]
+    won = race(
+        "from nerloop.loop import Loop; from nerloop.settings import Settings\n"
+        "registry = Loop(Settings.load({'NERLOOP_HOME': sys.argv[1]})).registry\n"
+        "version = registry.version('medical', int(sys.argv[2]))",
+        "print(registry.promote(version))",
+        [[str(loop.settings.home), number] for number in ("1", "2")],
+    )
 
     assert sorted(won) == ["False", "True"]
     assert str(loop.registry.production("medical").version) == f"medical-v{won.index('True') + 1}" == aliased(loop)
