@@ -25,7 +25,7 @@ from nerloop.calibration import calibration, perfect_ece
 from nerloop.documents import Document, labels_of, read_jsonl
 from nerloop.evaluation import evaluate
 from nerloop.label_matching import known_as
-from nerloop.predictor import Predictor
+from nerloop.predictor import Predictor, found_in
 from nerloop.starter import fresh_starter
 from nerloop.tagger import Tagger, adapt
 from nerloop.tagging import Decoder
@@ -84,8 +84,7 @@ def fit(
     started = time.perf_counter()
     result = Trainer(Recipe(seed=seed)).fit(tagger, drawn, dev)
     seconds = time.perf_counter() - started
-    predictions = Predictor(tagger, "").predict([document.text for document in test])
-    found = [Document("", d.text, p.entities) for d, p in zip(test, predictions, strict=True)]
+    found = found_in(test, Predictor(tagger, ""))
     evaluation = evaluate(test, found)
     return {
         "f1": evaluation.micro.f1,

@@ -32,7 +32,7 @@ from nerloop import checkpoint
 from nerloop.admission import MAX_SCORE_DIFFERENCE, MIN_F1, agreement
 from nerloop.documents import Document, labels_of, read_jsonl
 from nerloop.encoder import TransformerEncoder
-from nerloop.predictor import Predictor
+from nerloop.predictor import Predictor, found_in
 from nerloop.runtime import EXACT, INEXACT, build, set_threads
 from nerloop.starter import starter
 from nerloop.tagger import Tagger
@@ -148,11 +148,10 @@ def figures(
     for name in names:
         runtime = build(name, tagger, folder)
         predictor = Predictor(tagger, "", runtime=runtime)
-        found = labelled(predictor, texts)
+        found, spent = timed(predictor, texts, sizes["single"])
         exact = exact or found
         f1, difference = agreement(exact, found)
         entities = sum(len(document.entities) for document in found)
-        spent = timed(predictor, texts, sizes["single"])
         runtimes[name] = {
             "entity_f1": round(f1, 4),
             "score_difference": round(difference, 4),
@@ -189,26 +188,31 @@ def figures(
     }
 
 
-def timed(predictor: Predictor, texts: Sequence[str], single: int) -> dict[str, float]:
-    """Return milliseconds a text in batches of 100 and alone, and the share of the GEMM peak in batches."""
-    batches = [texts[start : start + BATCH] for start in range(0, len(texts) - BATCH + 1, BATCH)]
-    predictor.predict(batches[0])
+def timed(predictor: Predictor, texts: Sequence[str], single: int) -> tuple[list[Document], dict[str, float]]:
+    """Return what is found; milliseconds a text in batches of 100 and alone, and the share of the peak in batches."""
+    documents = [Document("", text) for text in texts]
+    batches = [documents[start : start + BATCH] for start in range(0, len(documents) - BATCH + 1, BATCH)]
+    found_in(batches[0], predictor)
+    found: list[Document] = []
     spent = []
     shares = []
     peaks = [gemm_peak()]
     for batch in batches:
-        spent.append(milliseconds(lambda batch=batch: predictor.predict(batch)))
+        spent.append(milliseconds(lambda batch=batch: found.extend(found_in(batch, predictor))))
         peaks.append(gemm_peak())
-        reached = sum(floating_point_operations(predictor.tagger, text) for text in batch) / (spent[-1] / 1000)
+        reached = sum(floating_point_operations(predictor.tagger, document.text) for document in batch) / (
+            spent[-1] / 1000
+        )
         shares.append(reached / statistics.mean(peaks[-2:]))
     alone = sorted(milliseconds(lambda text=text: predictor.predict([text])) for text in texts[:single])
-    return {
+    speeds = {
         "batch_ms": round(statistics.median(spent) / BATCH, 3),
         "p50_ms": round(statistics.median(alone), 2),
         "p95_ms": round(alone[int(len(alone) * 0.95)], 2),
         "gemm_share": round(statistics.median(shares), 3),
         "gemm_peak_gflops": round(statistics.median(peaks) / 1e9, 1),
     }
+    return found, speeds
 
 
 def floating_point_operations(tagger: Tagger, text: str) -> float:
@@ -228,12 +232,6 @@ def gemm_peak() -> float:
     matrix = torch.ones(side, side)
     best = min(milliseconds(lambda: matrix @ matrix) for _ in range(3))
     return 2 * side**3 / (best / 1000)
-
-
-def labelled(predictor: Predictor, texts: Sequence[str]) -> list[Document]:
-    """Return what a predictor finds, as documents."""
-    predictions = predictor.predict(texts)
-    return [Document("", text, prediction.entities) for text, prediction in zip(texts, predictions, strict=True)]
 
 
 def milliseconds(work: Callable[[], Any]) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nerloop.documents import Document
 from nerloop.evaluation import evaluate
-from nerloop.predictor import Predictor
+from nerloop.predictor import Predictor, found_in
 from nerloop.runtime import INEXACT, TorchRuntime, build, graphs_folder, milliseconds
 from nerloop.tagger import Tagger
 
@@ -47,7 +47,8 @@ def admission(tagger: Tagger, texts: Iterable[str], cache: Path) -> Admission:
         return all_refused(f"not measured: there were {len(texts)} texts, {MIN_TEXTS} are needed")
     folder = graphs_folder(cache, tagger)
     exact = TorchRuntime(tagger)
-    expected = _documents(Predictor(tagger, "", runtime=exact), texts)
+    documents = [Document("", text) for text in texts]
+    expected = found_in(documents, Predictor(tagger, "", runtime=exact))
     found = Admission({}, {})
     on_gpu = next(tagger.parameters()).device.type == "cuda"
     for name in INEXACT:
@@ -61,7 +62,7 @@ def admission(tagger: Tagger, texts: Iterable[str], cache: Path) -> Admission:
                 f"slower than fp32 where it was made: {spent:.2f} ms a text, fp32 {spent_exact:.2f} ms"
             )
             continue
-        f1, difference = agreement(expected, _documents(Predictor(tagger, "", runtime=runtime), texts))
+        f1, difference = agreement(expected, found_in(documents, Predictor(tagger, "", runtime=runtime)))
         measured = f"on {len(texts)} texts entity F1 against fp32 {f1:.4f}, scores {difference:.4f} apart"
         logger.info("%s: %s", name, measured)
         if f1 >= MIN_F1 and difference <= MAX_SCORE_DIFFERENCE:
@@ -79,8 +80,3 @@ def agreement(expected: Sequence[Document], found: Sequence[Document]) -> tuple[
         differences += [abs((e.score or 0.0) - scores[e]) for e in one.entities if e in scores]
     mean = sum(differences) / len(differences) if differences else 0.0
     return evaluate(expected, found).micro.f1, mean
-
-
-def _documents(predictor: Predictor, texts: Sequence[str]) -> list[Document]:
-    predictions = predictor.predict(texts)
-    return [Document("", text, prediction.entities) for text, prediction in zip(texts, predictions, strict=True)]
