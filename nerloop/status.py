@@ -12,7 +12,7 @@ from nerloop.project_state import Binding
 
 if TYPE_CHECKING:
     from nerloop.gate import Contest
-    from nerloop.registry import ModelVersion
+    from nerloop.versions import ModelVersion
 
 
 @dataclass(frozen=True)

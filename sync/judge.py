@@ -18,12 +18,12 @@ from nerloop.gate import Decision, Rival, decide
 from nerloop.loop import Loop
 from nerloop.predictor import Predictor, found_in
 from nerloop.promotions import STARTER_VERSION
-from nerloop.registry import Candidate, ModelVersion
 from nerloop.split import Split, split
 from nerloop.starter import starter
 from nerloop.tagger import Tagger
 from nerloop.tasks import Project
 from nerloop.trainer import MIN_DEV_ENTITIES
+from nerloop.versions import Candidate, ModelVersion
 from sync.pull import snapshot
 from sync.push import push
 
@@ -223,4 +223,4 @@ def register_checkpoint(
             loss_curve=[],
             dev_f1_curve=[],
         )
-        return judgement, settle(loop, model, candidate, dataset, loop.registry.last_manifest(model), decision)
+        return judgement, settle(loop, model, candidate, dataset, loop.registry.runs.last_manifest(model), decision)

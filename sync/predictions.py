@@ -15,8 +15,8 @@ from nerloop.errors import LabelStudioError, LabelStudioUnreachable
 from nerloop.label_studio import LabelStudio
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
-from nerloop.registry import Production
 from nerloop.tasks import Project, Task, TaskPrediction
+from nerloop.versions import Production
 
 if TYPE_CHECKING:
     from nerloop.predictor import Predictor

@@ -4,7 +4,7 @@ import logging
 
 from nerloop.errors import QueueUnreachable
 from nerloop.loop import Loop
-from nerloop.registry import ModelVersion
+from nerloop.versions import ModelVersion
 
 logger = logging.getLogger(__name__)
 

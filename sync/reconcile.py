@@ -8,8 +8,8 @@ import logging
 from nerloop.errors import NerLoopError
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
-from nerloop.registry import Production
 from nerloop.tasks import Project
+from nerloop.versions import Production
 from sync.connect import bindings
 from sync.predictions import grace_is_over, old_predictions
 from sync.pull import new_labels
@@ -38,7 +38,7 @@ def reconcile(loop: Loop) -> None:
 def _reconcile_model(loop: Loop, model: str, bound: list[Binding]) -> None:
     noted = loop.state.new_label_ids(model)
     projects = [loop.label_studio.project(binding.project_id) for binding in bound]
-    changed = new_labels(loop.label_studio, projects, loop.registry.last_manifest(model))
+    changed = new_labels(loop.label_studio, projects, loop.registry.runs.last_manifest(model))
     loop.state.correct_new_labels(model, noted, changed)
     threshold = min(binding.train_threshold for binding in bound)
     if len(changed) >= threshold and loop.jobs.enqueue_fine_tune(model):

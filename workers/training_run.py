@@ -15,12 +15,13 @@ from nerloop.label_matching import known_as
 from nerloop.loop import Loop
 from nerloop.models import STARTER, load_model
 from nerloop.project_state import Binding
-from nerloop.registry import PRODUCTION, Candidate, Production
+from nerloop.registry import PRODUCTION
 from nerloop.split import Split, split
 from nerloop.tagger import adapt
 from nerloop.tagging import Decoder
 from nerloop.tasks import Project
 from nerloop.trainer import Fit, Progress, Trainer
+from nerloop.versions import Candidate, Production
 from sync.judge import Outcome, gate_documents, judge, judge_again, settle, shown_as
 from sync.pull import Snapshot, changed_labels, new_labels, sample_texts, snapshot
 
@@ -58,7 +59,7 @@ class TrainingRun:
             write_jsonl(dataset, labelled.documents)
             missing = _missing(sides)
             if missing:
-                self._loop.registry.record_no_data(model, dataset, labelled.manifest, missing)
+                self._loop.registry.runs.record_no_data(model, dataset, labelled.manifest, missing)
                 outcome = Outcome("no_data", missing)
             else:
                 outcome = self._train_and_decide(model, production, bound, projects, labelled, sides, dataset)
@@ -70,7 +71,7 @@ class TrainingRun:
         return outcome
 
     def _is_due(self, model: str, manifest: Manifest, bound: list[Binding]) -> bool:
-        changed = changed_labels(manifest, self._loop.registry.last_manifest(model))
+        changed = changed_labels(manifest, self._loop.registry.runs.last_manifest(model))
         return len(changed) >= min(binding.train_threshold for binding in bound)
 
     def _train_and_decide(

@@ -14,11 +14,11 @@ from nerloop.gate import Decision
 from nerloop.jobs import refresh_id
 from nerloop.project_state import Binding
 from nerloop.promotions import STARTER_VERSION
-from nerloop.registry import Candidate
 from nerloop.starter import fresh_starter
 from nerloop.tagger import adapt
 from nerloop.tagging import Decoder
 from nerloop.tasks import Project
+from nerloop.versions import Candidate
 from sync.predictions import old_predictions
 
 GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:30]

@@ -20,11 +20,11 @@ from nerloop.jobs import Jobs, fine_tune_id, refresh_id
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.promotions import STARTER_VERSION
-from nerloop.registry import Candidate
 from nerloop.settings import Settings
 from nerloop.starter import fresh_starter
 from nerloop.tagger import adapt
 from nerloop.tagging import Decoder
+from nerloop.versions import Candidate
 from sync.connect import SECRET_HEADER
 from sync.push import push
 

@@ -149,7 +149,7 @@ def test_registering_consumes_no_label(labelled: Sandbox, tmp_path: Path) -> Non
     ended = register(labelled, saved(fresh_starter(), tmp_path / "made"))
 
     assert ended.stdout.startswith("registered-v"), ended.output
-    assert labelled.loop.registry.last_manifest("registered") == {}
+    assert labelled.loop.registry.runs.last_manifest("registered") == {}
 
 
 def test_a_checkpoint_that_is_worse_is_registered_and_not_promoted(labelled: Sandbox, tmp_path: Path) -> None:

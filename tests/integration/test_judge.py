@@ -12,11 +12,11 @@ from nerloop.gate import MIN_DOCUMENTS, Decision
 from nerloop.loop import Loop
 from nerloop.predictor import Predictor
 from nerloop.promotions import STARTER_VERSION
-from nerloop.registry import Candidate, ModelVersion
 from nerloop.starter import fresh_starter, starter
 from nerloop.tagger import Tagger, adapt
 from nerloop.tagging import Decoder
 from nerloop.tasks import Project
+from nerloop.versions import Candidate, ModelVersion
 from sync.judge import Judgement, judge, judge_again
 
 LABELS = ("LOC", "ORG", "PER")

@@ -16,10 +16,12 @@ from nerloop.errors import BadInput, CheckpointCorrupt, RegistryError
 from nerloop.gate import Contest, Decision
 from nerloop.loop import Loop
 from nerloop.promotions import check_model_name
-from nerloop.registry import Candidate, ModelVersion, Registry
+from nerloop.registry import Registry
+from nerloop.runs import Runs
 from nerloop.tagger import Tagger
 from nerloop.tagging import Decoder
 from nerloop.tokenizer import CharacterVocabulary
+from nerloop.versions import Candidate, ModelVersion
 
 PASSED = Decision(True, "better")
 
@@ -85,7 +87,7 @@ def test_every_version_that_was_in_production_is_remembered_newest_first(loop: L
 def test_before_the_first_promotion_nothing_is_in_production(loop: Loop) -> None:
     assert loop.registry.production("medical").version is None
     assert loop.registry.versions("medical") == []
-    assert loop.registry.last_manifest("medical") == {}
+    assert loop.registry.runs.last_manifest("medical") == {}
 
 
 @pytest.mark.parametrize(("registered", "newest"), [(0, "the registry has none"), (2, "the newest is v2")])
@@ -240,12 +242,12 @@ def test_a_run_that_dies_before_its_decision_consumes_no_label(
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Registry, "_decide", die)
+    monkeypatch.setattr(Runs, "decide", die)
 
     with pytest.raises(KeyboardInterrupt):
         register(loop.registry, tmp_path / "made")
 
-    assert loop.registry.last_manifest("medical") == {}
+    assert loop.registry.runs.last_manifest("medical") == {}
 
 
 def test_a_download_is_verified_and_cached(loop: Loop, tmp_path: Path) -> None:
@@ -281,16 +283,16 @@ def test_a_damaged_version_is_refused_and_not_cached(loop: Loop, tmp_path: Path)
 def test_the_manifest_of_the_last_decided_run_counts_also_when_it_was_rejected(loop: Loop, tmp_path: Path) -> None:
     register(loop.registry, tmp_path / "made", decision=Decision(False, "worse"))
 
-    assert loop.registry.last_manifest("medical") == {"7": "abc"}
+    assert loop.registry.runs.last_manifest("medical") == {"7": "abc"}
     assert loop.registry.production("medical").version is None
 
 
 def test_a_run_without_data_is_remembered_without_a_version(loop: Loop, tmp_path: Path) -> None:
     (tmp_path / "dataset.jsonl").write_text("")
 
-    loop.registry.record_no_data("medical", tmp_path / "dataset.jsonl", {"1": "a"}, "no labels yet")
+    loop.registry.runs.record_no_data("medical", tmp_path / "dataset.jsonl", {"1": "a"}, "no labels yet")
 
-    assert loop.registry.last_manifest("medical") == {"1": "a"}
+    assert loop.registry.runs.last_manifest("medical") == {"1": "a"}
     assert loop.registry.versions("medical") == []
 
 

@@ -14,10 +14,10 @@ from nerloop.embedded.sandbox import Sandbox
 from nerloop.loop import Loop
 from nerloop.models import load_model
 from nerloop.promotions import STARTER_VERSION
-from nerloop.registry import ModelVersion
 from nerloop.settings import Settings
 from nerloop.tagger import adapt, weights_key
 from nerloop.tagging import Decoder
+from nerloop.versions import ModelVersion
 from workers.training_run import TrainingRun
 
 MODEL = "continued"

@@ -1,4 +1,4 @@
-from nerloop.registry import ModelVersion
+from nerloop.versions import ModelVersion
 from sync.judge import best_ever
 
 

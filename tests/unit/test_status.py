@@ -1,8 +1,8 @@
 import pytest
 
 from nerloop.project_state import Binding
-from nerloop.registry import ModelVersion
 from nerloop.status import dropped_entities
+from nerloop.versions import ModelVersion
 
 TRAINED = [ModelVersion("medical", 2, metrics={"dropped_entities": 12.0}), ModelVersion("medical", 1)]
 

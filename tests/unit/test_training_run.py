@@ -1,6 +1,6 @@
 import pytest
 
-from nerloop.registry import ModelVersion, Production
+from nerloop.versions import ModelVersion, Production
 from workers.training_run import base_name, empty_work_folder, state_folder
 
 

@@ -1,0 +1,133 @@
+"""A candidate, the version it becomes and the production that serves, with the tags the registry keeps them in."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nerloop.errors import CheckpointCorrupt
+from nerloop.gate import Contest, Decision
+from nerloop.promotions import STARTER_VERSION
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One candidate that was trained; its string, `medical-v7`, is Label Studio's `model_version`.
+
+    `decision` is `passed` (the gate) until the promotion is decided, then `promoted` or `superseded`; or `rejected`.
+    `replaces` is the generation in production when its training began, `parent` that generation's version. `reason`,
+    `provisional`, `contests` and who forced it and why are the gate's: see `gate.Decision`.
+    """
+
+    model: str
+    number: int
+    labels: tuple[str, ...] = ()
+    dataset_fingerprint: str = ""
+    parent: str = ""
+    replaces: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    decision: str = ""
+    reason: str = ""
+    provisional: bool = False
+    contests: tuple[Contest, ...] = ()
+    forced_by: str = ""
+    forced_why: str = ""
+    created_at: datetime | None = None
+    run_id: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.model}-v{self.number}"
+
+
+@dataclass(frozen=True)
+class Production:
+    """The version in production and the promotion that put it there; all empty while the starter serves."""
+
+    generation: int = 0
+    version: ModelVersion | None = None
+    since: datetime | None = None
+
+    @property
+    def name(self) -> str:
+        """The `model_version` that serves."""
+        return STARTER_VERSION if self.version is None else str(self.version)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained checkpoint on disk with everything that must be known about it to decide and to trace it."""
+
+    folder: Path
+    labels: tuple[str, ...]
+    dataset_fingerprint: str
+    parent: str
+    replaces: int
+    metrics: Mapping[str, float]
+    loss_curve: Sequence[float]
+    dev_f1_curve: Sequence[float]
+
+
+def outcome(decision: Decision) -> str:
+    """Return the decision tag of a candidate that the gate has just judged."""
+    return "passed" if decision.promote else "rejected"
+
+
+def version_tags(candidate: Candidate, decision: Decision) -> dict[str, str]:
+    """Return all tags of a new version."""
+    return {
+        "labels": json.dumps(candidate.labels, ensure_ascii=False),
+        "dataset_fingerprint": candidate.dataset_fingerprint,
+        "parent": candidate.parent,
+        "replaces": str(candidate.replaces),
+        "decision": outcome(decision),
+        **gate_tags(decision),
+        **metric_tags(candidate.metrics),
+    }
+
+
+def gate_tags(decision: Decision) -> dict[str, str]:
+    """Return the tags that say what the gate decided."""
+    forced = {"forced_by": decision.forced_by, "forced_why": decision.forced_why} if decision.forced_by else {}
+    return {
+        "reason": decision.reason,
+        "contests": json.dumps(decision.rows(), ensure_ascii=False),
+        "provisional": str(decision.provisional).lower(),
+        **forced,
+    }
+
+
+def metric_tags(metrics: Mapping[str, float]) -> dict[str, str]:
+    """Return a tag for each metric."""
+    return {f"metric.{name}": str(value) for name, value in metrics.items()}
+
+
+def read_version(found: Any) -> ModelVersion:
+    """Read MLflow's entity; raises `CheckpointCorrupt` for a version that this product did not write."""
+    tags: dict[str, str] = found.tags
+    try:
+        return ModelVersion(
+            model=found.name,
+            number=int(found.version),
+            labels=tuple(json.loads(tags["labels"])),
+            dataset_fingerprint=tags["dataset_fingerprint"],
+            parent=tags["parent"],
+            replaces=int(tags["replaces"]),
+            metrics={k.removeprefix("metric."): float(v) for k, v in tags.items() if k.startswith("metric.")},
+            decision=tags["decision"],
+            reason=tags["reason"],
+            provisional=tags.get("provisional") == "true",  # versions of before the gate had it lack these
+            contests=tuple(Contest.of_row(row) for row in json.loads(tags.get("contests", "[]"))),
+            forced_by=tags.get("forced_by", ""),
+            forced_why=tags.get("forced_why", ""),
+            created_at=time_of(found.creation_timestamp),
+            run_id=found.run_id,
+        )
+    except KeyError as missing:
+        raise CheckpointCorrupt(f"{found.name} version {found.version} lacks the tag {missing}") from None
+
+
+def time_of(milliseconds: int) -> datetime:
+    """Return the moment of MLflow's milliseconds since 1970."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
