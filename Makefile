@@ -26,7 +26,7 @@ status:  ## show where the loop stands
 	@$(BIN)/nerloop status
 
 test: install $(VENV)/.installed-dev  ## run all tests, fast ones first
-	@$(BIN)/python -m pytest tests/unit tests/integration tests/e2e
+	@$(BIN)/python -m pytest tests/unit tests/integration tests/e2e tests/faults
 
 check: $(VENV)/.installed $(VENV)/.installed-dev  ## format, lint, types, import rules, compose file, unit tests
 	@$(BIN)/ruff format --check --quiet .

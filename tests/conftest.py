@@ -15,7 +15,7 @@ from nerloop.settings import Settings
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by their folder, so that nobody has to remember it."""
     for item in items:
-        for kind in ("integration", "e2e"):
+        for kind in ("integration", "e2e", "faults"):
             if kind in item.path.parts:
                 item.add_marker(kind)
 
