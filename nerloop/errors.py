@@ -9,7 +9,8 @@ NerLoopError
 │   ├── LabelStudioUnauthorized
 │   └── ProjectNotFound
 ├── RegistryError           the model registry is unreachable or inconsistent
-│   └── CheckpointCorrupt   files are missing or their sha256 differs
+│   ├── CheckpointCorrupt   files are missing or their sha256 differs
+│   └── FilesRemoved        retention has removed a version's checkpoint
 ├── HubError                ModelScope's hub is unreachable or refuses
 └── QueueUnreachable        Redis does not answer
 """
@@ -53,6 +54,10 @@ class RegistryError(NerLoopError):
 
 class CheckpointCorrupt(RegistryError):
     """A checkpoint's files are missing or differ from their sha256 sums."""
+
+
+class FilesRemoved(RegistryError):
+    """The version is known, but retention has removed its checkpoint."""
 
 
 class HubError(NerLoopError):

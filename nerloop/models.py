@@ -3,7 +3,6 @@
 The names are those of `--model` and `--base` of every command and of NERLOOP_BASE_MODEL. Loads torch only to read one.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +10,13 @@ from typing import TYPE_CHECKING
 from nerloop import hub
 from nerloop.errors import BadInput, HubError, RegistryError
 from nerloop.loop import Loop
+from nerloop.versions import version_named
 
 if TYPE_CHECKING:
     from nerloop.checkpoint import Provenance
     from nerloop.tagger import Tagger
 
 STARTER = "lac"
-VERSION = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62})-v([1-9][0-9]*)")  # medical-v7
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,9 @@ def find_folder(source: str, loop: Loop) -> Path:
         return Path(source)
     if source == STARTER:
         raise BadInput(f"the starter has no directory; run `nerloop convert {STARTER} DIR` first and give DIR")
-    version = VERSION.fullmatch(source)
+    version = version_named(source)
     if version is not None:
-        return _registered(version[1], int(version[2]), loop)
+        return _registered(*version, loop)
     if hub.parse_id(source) is None or Path(source).exists():
         raise BadInput(
             f"model {source!r}: no such directory; give the path of a checkpoint or RaNER directory, {STARTER!r} for "

@@ -5,7 +5,7 @@ version numbers are the total order that an alias cannot give. The alias `produc
 MLflow; the log alone decides.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow.exceptions import MlflowException
@@ -15,21 +15,24 @@ from nerloop.documents import Manifest
 from nerloop.errors import RegistryError
 from nerloop.gate import Decision
 from nerloop.mlflow_door import open_client, registry_errors
-from nerloop.promotions import PROMOTIONS_SUFFIX, Promotion, valid_promotions
+from nerloop.promotions import PROMOTIONS_SUFFIX, Entry, Kind, PromotionLog, read_log
 from nerloop.runs import Runs
 from nerloop.versions import (
     Candidate,
     ModelVersion,
     Production,
+    entry_tags,
     gate_tags,
     metric_tags,
     outcome,
+    read_entry,
     read_version,
-    time_of,
     version_tags,
 )
 
 PRODUCTION = "production"
+PROMOTIONS_URI = "nerloop"  # scheme of the source of entries that name no version
+DESCRIPTION_LENGTH = 5000  # what MLflow's column holds
 
 
 class Registry:
@@ -57,9 +60,13 @@ class Registry:
         """
         with registry_errors(f"registering a version of {model}"):
             run_id = self.runs.store(model, snapshot, manifest, candidate)
-            self._ensure_model(model)
+            self._ensure_model(model, f"Every candidate of the model {model}, rejected ones too; see docs/registry.md")
             made = self._client.create_model_version(
-                model, self.runs.checkpoint_uri(run_id), run_id, tags=version_tags(candidate, decision)
+                model,
+                self.runs.checkpoint_uri(run_id),
+                run_id,
+                tags=version_tags(candidate, decision),
+                description=decision.reason[:DESCRIPTION_LENGTH],
             )
             self.runs.decide(run_id, outcome(decision), decision.reason)
         return self.version(model, int(made.version))
@@ -85,50 +92,88 @@ class Registry:
         return sorted((read_version(item) for item in found), key=lambda version: -version.number)
 
     def promoted(self, model: str) -> list[ModelVersion]:
-        """Return every version that was ever in production and is still there, newest first."""
-        numbers = {promotion.number for promotion in valid_promotions(self._promotion_log(model))}
-        return [version for version in self.versions(model) if version.number in numbers]
+        """Return every version that was in production, was not rolled back from and is still there, newest first."""
+        line = self.promotion_log(model).line
+        return [version for version in self.versions(model) if version.number in line]
 
     def production(self, model: str) -> Production:
         """Return what the promotion log says is in production."""
-        valid = valid_promotions(self._promotion_log(model))
-        if not valid:
+        log = self.promotion_log(model)
+        if not log.valid:
             return Production()
-        return Production(valid[-1].generation, self.version(model, valid[-1].number), valid[-1].at)
+        version = self.version(model, log.number) if log.number else None
+        return Production(log.generation, version, log.valid[-1].at)
 
-    def promote(self, version: ModelVersion) -> bool:
-        """Append the promotion of a version over the generation it `replaces`; tell whether it won.
+    def promotion_log(self, model: str) -> PromotionLog:
+        """Return what the promotion log of a model says; empty for a model of which nothing was promoted."""
+        with registry_errors(f"reading the promotions of {model}"):
+            entries = self._client.search_model_versions(f"name='{model}{PROMOTIONS_SUFFIX}'", max_results=10_000)
+            return read_log(map(read_entry, entries))
 
-        Safe to repeat: the same version over the same generation wins again.
+    def promote(self, version: ModelVersion) -> str:
+        """Promote a version that passed, over the generation it `replaces`; return its decision from now on.
+
+        `promoted`, `superseded`, or still `passed` while automatic promotion is paused. Safe to repeat: the same
+        version over the same generation wins again.
         """
-        name = version.model + PROMOTIONS_SUFFIX
+        kind: Kind = "forced" if version.forced_by else "promotion"
         with registry_errors(f"promoting {version}"):
-            self._ensure_model(name)
-            self._client.create_model_version(
-                name,
-                f"models:/{version.model}/{version.number}",
-                tags={"number": str(version.number), "replaces": str(version.replaces)},
-            )
-            valid = self._point_alias(version.model)
-            won = any((p.number, p.replaces) == (version.number, version.replaces) for p in valid)
+            if self.promotion_log(version.model).takes(kind, version.replaces):
+                entry = Entry(0, version.number, version.replaces, kind, version.forced_by, version.forced_why)
+                self._append(version.model, entry)
+            log = self.promotion_log(version.model)
+            won = any((e.number, e.replaces) == (version.number, version.replaces) for e in log.valid)
+            if not won and log.waits(kind, version.replaces):
+                return version.decision
+            self.point_alias(version.model)
             decision = "promoted" if won else "superseded"
             # The decision is written last: reconcile promotes again what stayed `passed`.
             self._client.set_model_version_tag(version.model, str(version.number), "decision", decision)
-        return won
+        return decision
+
+    def append(self, model: str, kind: Kind, by: str, why: str, number: int = 0, replaces: int = 0) -> bool:
+        """Append what somebody decided; tell whether a change of production was valid (a pause or resume always is)."""
+        with registry_errors(f"writing to the promotion log of {model}"):
+            generation = self._append(model, Entry(0, number, replaces, kind, by, why))
+            log = self.point_alias(model)
+            if kind in {"pause", "resume"}:
+                return True
+            won = any(entry.generation == generation for entry in log.valid)
+            if won and number:
+                self._client.set_model_version_tag(model, str(number), "decision", "promoted")
+            return won
+
+    def point_alias(self, model: str) -> PromotionLog:
+        """Make the alias say what the log says, where it does not; return the log.
+
+        Reads the log again after each write: a slow worker repairs what it wrote over a newer promotion's alias.
+        """
+        with registry_errors(f"pointing the alias of {model}"):
+            while True:
+                log = self.promotion_log(model)
+                wanted = str(log.number) if log.number else None
+                if self._alias(model) == wanted:
+                    return log
+                if wanted:
+                    self._set_alias(model, wanted)
+                else:
+                    self._client.delete_registered_model_alias(model, PRODUCTION)
 
     def settle_provisional(self, version: ModelVersion, decision: Decision, metrics: Mapping[str, float]) -> None:
         """Replace what the gate said of a provisional promotion by what it says now; the run keeps the first words."""
         tags = {**gate_tags(decision), **metric_tags(metrics)}
         tags["provisional"] = tags.pop("provisional")  # written last: until then it is judged again
         with registry_errors(f"storing what the gate says of {version}"):
+            self._client.update_model_version(version.model, str(version.number), decision.reason[:DESCRIPTION_LENGTH])
             for key, value in tags.items():
                 self._client.set_model_version_tag(version.model, str(version.number), key, value)
 
     def download(self, version: ModelVersion, cache: Path) -> Path:
         """Return the folder of a version's checkpoint, fetched into `cache` once and verified.
 
-        Raises `CheckpointCorrupt` or `RegistryError`; the cache then holds nothing of it.
+        Raises `FilesRemoved`, `CheckpointCorrupt` or `RegistryError`; the cache then holds nothing of it.
         """
+        version.check_files()
         from nerloop import checkpoint  # needs torch, which who only reads the registry need not load
 
         def fetch(temporary: Path) -> Path:
@@ -142,27 +187,26 @@ class Registry:
         with registry_errors(f"downloading {version} to {cache}"):
             return fill(folder, fetch)
 
-    def _promotion_log(self, model: str) -> Iterator[Promotion]:
-        with registry_errors(f"reading the promotions of {model}"):
-            entries = self._client.search_model_versions(f"name='{model}{PROMOTIONS_SUFFIX}'", max_results=10_000)
-        for entry in entries:
-            yield Promotion(
-                int(entry.version),
-                int(entry.tags["number"]),
-                int(entry.tags["replaces"]),
-                time_of(entry.creation_timestamp),
-            )
+    def _append(self, model: str, entry: Entry) -> int:
+        """Append an entry and return the generation that the registry gave it."""
+        name = model + PROMOTIONS_SUFFIX
+        self._ensure_model(name, f"Promotion log of {model}: its version numbers are the order; see docs/registry.md")
+        made = self._client.create_model_version(
+            name,
+            f"models:/{model}/{entry.number}" if entry.number else f"{PROMOTIONS_URI}:{entry.kind}",
+            tags=entry_tags(entry),
+            description=entry.sentence(model)[:DESCRIPTION_LENGTH],
+        )
+        return int(made.version)
 
-    def _point_alias(self, model: str) -> list[Promotion]:
-        """Point the alias to production; return the promotions that count.
-
-        Reads the log again after each write: a slow worker repairs what it wrote over a newer promotion's alias.
-        """
-        written = None
-        while (valid := valid_promotions(self._promotion_log(model))) and valid[-1] != written:
-            written = valid[-1]
-            self._set_alias(model, str(written.number))
-        return valid
+    def _alias(self, model: str) -> str | None:
+        try:
+            found = self._client.get_registered_model(model).aliases.get(PRODUCTION)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None  # paused before its first version
+        return None if found is None else str(found)
 
     def _set_alias(self, model: str, number: str) -> None:
         try:
@@ -173,9 +217,9 @@ class Registry:
             # MLflow looks for the alias and inserts it where it is missing; another worker did so in between.
             self._client.set_registered_model_alias(model, PRODUCTION, number)
 
-    def _ensure_model(self, name: str) -> None:
+    def _ensure_model(self, name: str, description: str) -> None:
         try:
-            self._client.create_registered_model(name)
+            self._client.create_registered_model(name, description=description)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -9,6 +9,7 @@ from nerloop.errors import ProjectNotFound
 from nerloop.jobs import fine_tune_id, refresh_id
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
+from nerloop.promotions import Entry, version_name
 
 if TYPE_CHECKING:
     from nerloop.gate import Contest
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 class ProjectStatus:
     """One bound project: labels since the last training, jobs, production, predictions; `url` opens it.
 
-    `promotion` is why production was promoted, `provisional` whether too little judged it; `last_decision` is about the
-    newest version, and `last_contests` are its numbers.
+    `promotion` is why production was promoted, `provisional` whether too little judged it; `change` is the entry of the
+    promotion log that put it there, of kind `change_kind`. While automatic promotion is paused, `paused` says since
+    when, by whom and why, and `waiting` are the versions that passed the gate. `previous` is what a rollback would go
+    back to. `last_decision` is about the newest version, and `last_contests` are its numbers.
     `dropped_entities` are those of the newest version's texts that overlap others, which its flat decoder cannot learn.
     """
 
@@ -38,6 +41,11 @@ class ProjectStatus:
     f1: float | None
     provisional: bool
     promotion: str
+    change: str
+    change_kind: str
+    previous: str
+    paused: dict[str, str] | None
+    waiting: tuple[str, ...]
     last_decision: str
     last_contests: tuple["Contest", ...]
     dropped_entities: int
@@ -63,6 +71,7 @@ def _status(loop: Loop, binding: Binding) -> ProjectStatus:
     project = label_studio.project(binding.project_id)
     production = loop.registry.production(binding.model)
     versions = loop.registry.versions(binding.model)
+    log = loop.registry.promotion_log(binding.model)
     version, serving = production.version, production.name
     unlabelled = label_studio.count_tasks(project.id, annotated=False)
     stale = label_studio.count_tasks(project.id, annotated=False, lacking_version=serving)
@@ -81,6 +90,13 @@ def _status(loop: Loop, binding: Binding) -> ProjectStatus:
         f1=version.metrics.get("gate_f1") if version else None,
         provisional=version is not None and version.provisional,
         promotion=version.reason if version else "",
+        change=log.valid[-1].sentence(binding.model) if log.valid else "",
+        change_kind=log.valid[-1].kind if log.valid else "",
+        previous=version_name(binding.model, log.previous) if log.number else "",
+        paused=_pause(log.pause),
+        waiting=tuple(
+            str(one) for one in versions if one.decision == "passed" and log.waits("promotion", one.replaces)
+        ),
         last_decision=f"{versions[0]} {versions[0].decision}: {versions[0].reason}" if versions else "",
         last_contests=versions[0].contests if versions else (),
         dropped_entities=dropped_entities(binding, versions),
@@ -88,6 +104,13 @@ def _status(loop: Loop, binding: Binding) -> ProjectStatus:
         fresh=unlabelled - stale,
         stale=stale,
     )
+
+
+def _pause(entry: Entry | None) -> dict[str, str] | None:
+    if entry is None:
+        return None
+    since = entry.at.isoformat(timespec="seconds") if entry.at else ""
+    return {"since": since, "kind": entry.kind, "by": entry.by, "why": entry.why}
 
 
 def dropped_entities(binding: Binding, versions: Sequence["ModelVersion"]) -> int:

@@ -1,15 +1,18 @@
 """A candidate, the version it becomes and the production that serves, with the tags the registry keeps them in."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from nerloop.errors import CheckpointCorrupt
+from nerloop.errors import CheckpointCorrupt, FilesRemoved
 from nerloop.gate import Contest, Decision
-from nerloop.promotions import STARTER_VERSION
+from nerloop.promotions import STARTER_VERSION, Entry, Kind, version_name
+
+VERSION = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62})-v([1-9][0-9]*)")  # medical-v7
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class ModelVersion:
 
     `decision` is `passed` (the gate) until the promotion is decided, then `promoted` or `superseded`; or `rejected`.
     `replaces` is the generation in production when its training began, `parent` that generation's version. `reason`,
-    `provisional`, `contests` and who forced it and why are the gate's: see `gate.Decision`.
+    `provisional`, `contests` and who forced it and why are the gate's: see `gate.Decision`. `files_removed` is when
+    retention removed its checkpoint, or that it has begun to.
     """
 
     model: str
@@ -36,9 +40,25 @@ class ModelVersion:
     forced_why: str = ""
     created_at: datetime | None = None
     run_id: str = ""
+    files_removed: str = ""
+
+    def check_files(self) -> None:
+        """Raise `FilesRemoved` where retention has removed the checkpoint."""
+        if self.files_removed:
+            raise FilesRemoved(
+                f"{self}: its files were removed by retention (NERLOOP_KEEP_VERSIONS, NERLOOP_KEEP_DAYS), so that it "
+                "can neither serve nor be downloaded; its decision and numbers are still there: "
+                f"`nerloop lineage {self}`"
+            )
 
     def __str__(self) -> str:
-        return f"{self.model}-v{self.number}"
+        return version_name(self.model, self.number)
+
+
+def version_named(name: str) -> tuple[str, int] | None:
+    """Return (model, number) of a version's name such as `medical-v7`; None for any other name."""
+    found = VERSION.fullmatch(name)
+    return (found[1], int(found[2])) if found else None
 
 
 @dataclass(frozen=True)
@@ -67,6 +87,16 @@ class Candidate:
     metrics: Mapping[str, float]
     loss_curve: Sequence[float]
     dev_f1_curve: Sequence[float]
+
+
+def best_ever(promoted: Sequence[ModelVersion]) -> ModelVersion | None:
+    """Return the version with the highest gate F1 of those promoted; a provisional one only where all are.
+
+    Of equal ones the newest. The F1 were measured on the documents of their time, so they only choose who is run again.
+    """
+    scored = [version for version in promoted if "gate_f1" in version.metrics]
+    reliable = [version for version in scored if not version.provisional]
+    return max(reliable or scored, key=lambda version: (version.metrics["gate_f1"], version.number), default=None)
 
 
 def outcome(decision: Decision) -> str:
@@ -123,9 +153,35 @@ def read_version(found: Any) -> ModelVersion:
             forced_why=tags.get("forced_why", ""),
             created_at=time_of(found.creation_timestamp),
             run_id=found.run_id,
+            files_removed=tags.get("files_removed", ""),
         )
     except KeyError as missing:
         raise CheckpointCorrupt(f"{found.name} version {found.version} lacks the tag {missing}") from None
+
+
+def entry_tags(entry: Entry) -> dict[str, str]:
+    """Return the tags of an entry of a promotion log."""
+    said = {"by": entry.by, "why": entry.why}
+    return {
+        "kind": entry.kind,
+        "number": str(entry.number),
+        "replaces": str(entry.replaces),
+        **{key: value for key, value in said.items() if value},
+    }
+
+
+def read_entry(found: Any) -> Entry:
+    """Read MLflow's entity of an entry; those of before there were kinds are promotions."""
+    tags: dict[str, str] = found.tags
+    return Entry(
+        generation=int(found.version),
+        number=int(tags["number"]),
+        replaces=int(tags["replaces"]),
+        kind=cast(Kind, tags.get("kind", "promotion")),
+        by=tags.get("by", ""),
+        why=tags.get("why", ""),
+        at=time_of(found.creation_timestamp),
+    )
 
 
 def time_of(milliseconds: int) -> datetime:

@@ -23,18 +23,21 @@ from nerloop.starter import starter
 from nerloop.tagger import Tagger
 from nerloop.tasks import Project
 from nerloop.trainer import MIN_DEV_ENTITIES
-from nerloop.versions import Candidate, ModelVersion
+from nerloop.versions import Candidate, ModelVersion, best_ever
 from sync.pull import snapshot
-from sync.push import push
+from sync.push import promote_by_hand, push
 
 logger = logging.getLogger(__name__)
 
-Ending = Literal["promoted", "rejected", "no_data", "superseded", "not_due"]
+Ending = Literal["promoted", "passed", "rejected", "no_data", "superseded", "not_due"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended and the sentence people read; `version` is set where a candidate was made."""
+    """How a run ended and the sentence people read; `version` is set where a candidate was made.
+
+    `passed`: by the gate, but automatic promotion is paused.
+    """
 
     decision: Ending
     reason: str
@@ -121,16 +124,6 @@ def judge_again(
     logger.log(logging.INFO if decision.promote else logging.WARNING, "%s, %s", version, decision.reason)
 
 
-def best_ever(promoted: Sequence[ModelVersion]) -> ModelVersion | None:
-    """Return the version with the highest gate F1 of those ever promoted; a provisional one only where all are.
-
-    Of equal ones the newest. The F1 were measured on the documents of their time, so they only choose who is run again.
-    """
-    scored = [version for version in promoted if "gate_f1" in version.metrics]
-    reliable = [version for version in scored if not version.provisional]
-    return max(reliable or scored, key=lambda version: (version.metrics["gate_f1"], version.number), default=None)
-
-
 def _predictor(version: ModelVersion | None, loop: Loop) -> Predictor:
     """Return a version's predictor, or the starter's; raises `RegistryError` where it cannot be read."""
     if version is None:
@@ -169,8 +162,12 @@ def settle(
     version = loop.registry.register(model, candidate, dataset, manifest, decision)
     if not decision.promote:
         return Outcome("rejected", decision.reason, version)
-    if not push(loop, version):
+    decided = push(loop, version)
+    if decided == "superseded":
         return Outcome("superseded", f"{version}: production changed while it was judged", version)
+    if decided == "passed":
+        waits = f"it waits, for automatic promotion is paused; `nerloop resume {model}` ends that"
+        return Outcome("passed", f"{decision.reason}; {waits}", version)
     return Outcome("promoted", decision.reason, version)
 
 
@@ -179,7 +176,7 @@ def register_checkpoint(
 ) -> tuple[Judgement, Outcome]:
     """Take a model that was trained elsewhere through the gate into serving; `by` names who asks for it.
 
-    With `why_forced` it is promoted though the gate refuses, and who and why is stored.
+    With `why_forced` it is promoted though the gate refuses or promotion is paused, and who and why is stored.
 
     What it was trained on is not known here, so that the gate documents may have been among it. No label counts as
     learned by this. Raises `BadInput` where no project feeds the model, none of its labels is a project's, or nothing
@@ -223,4 +220,8 @@ def register_checkpoint(
             loss_curve=[],
             dev_f1_curve=[],
         )
-        return judgement, settle(loop, model, candidate, dataset, loop.registry.runs.last_manifest(model), decision)
+        outcome = settle(loop, model, candidate, dataset, loop.registry.runs.last_manifest(model), decision)
+    if outcome.decision == "passed" and outcome.version is not None and why_forced:
+        promote_by_hand(loop, outcome.version, by, why_forced)
+        outcome = Outcome("promoted", decision.reason, outcome.version)
+    return judgement, outcome

@@ -1,27 +1,86 @@
 """Puts a version into production and tells whoever must know. Owns the order; each step after the first may be lost."""
 
 import logging
+from typing import Literal
 
-from nerloop.errors import QueueUnreachable
+from nerloop.errors import BadInput, QueueUnreachable
 from nerloop.loop import Loop
-from nerloop.versions import ModelVersion
+from nerloop.promotions import STARTER_VERSION, Entry, version_name
+from nerloop.versions import ModelVersion, version_named
 
 logger = logging.getLogger(__name__)
 
 
-def push(loop: Loop, version: ModelVersion) -> bool:
-    """Promote a version over the generation it was trained against; tell whether it won.
+def push(loop: Loop, version: ModelVersion) -> str:
+    """Promote a version over the generation it was trained against; return its decision from now on.
 
-    Replicas and predictions follow by message and job; where these are lost, polling and reconcile find the change.
+    That is `promoted`, `superseded`, or still `passed` while automatic promotion is paused: reconcile tries again.
     """
-    if not loop.registry.promote(version):
-        return False
-    logger.info("Promoted %s: %s", version, version.reason)
+    decision = loop.registry.promote(version)
+    if decision == "promoted":
+        logger.info("Promoted %s: %s", version, version.reason)
+        _tell(loop, version.model)
+    return decision
+
+
+def promote_by_hand(loop: Loop, version: ModelVersion, by: str, why: str) -> None:
+    """Put any version into production, whatever the gate said of it and though automatic promotion is paused.
+
+    Raises `BadInput` where it serves already, its files are gone, or production changes at the same moment.
+    """
+    log = loop.registry.promotion_log(version.model)
+    if log.number == version.number:
+        raise BadInput(f"{version} is in production already")
+    _change_production(loop, version.model, version.number, "forced", log.generation, by, why)
+
+
+def roll_back(loop: Loop, model: str, to: str, by: str, why: str) -> tuple[str, str]:
+    """Put an earlier version, or the starter, into production again; return (what served, what serves now).
+
+    `to` names it; empty: the production before this one. It pauses automatic promotion. Raises `BadInput` where there
+    is nothing to go back to, `to` was never in production, its files are gone, or production changes at the same
+    moment; in the last case automatic promotion is paused all the same.
+    """
+    log = loop.registry.promotion_log(model)
+    number = _number(model, to) if to else log.previous
+    target, before = version_name(model, number), version_name(model, log.number)
+    if number == log.number:
+        raise BadInput(f"{target} is in production already; `nerloop pause {model}` keeps it there")
+    if number and number not in {entry.number for entry in log.valid}:
+        raise BadInput(f"{target} was never in production; `nerloop promote {target} --why …` puts it there")
+    _change_production(loop, model, number, "rollback", log.generation, by, why)
+    return before, target
+
+
+def _number(model: str, name: str) -> int:
+    if name == STARTER_VERSION:
+        return 0
+    named = version_named(name)
+    if named is None or named[0] != model:
+        raise BadInput(f"{name!r} is no version of {model}; give {model}-v and its number, or {STARTER_VERSION}")
+    return named[1]
+
+
+def _change_production(
+    loop: Loop, model: str, number: int, kind: Literal["forced", "rollback"], replaces: int, by: str, why: str
+) -> None:
+    if number:
+        loop.registry.version(model, number).check_files()
+    if not loop.registry.append(model, kind, by, why, number, replaces):
+        serves = loop.registry.production(model).name
+        raise BadInput(
+            f"production of {model} changed at the same moment, to {serves}: look at it, then run this again"
+        )
+    logger.info("Model %s: %s", model, Entry(0, number, replaces, kind, by, why).sentence(model))
+    _tell(loop, model)
+
+
+def _tell(loop: Loop, model: str) -> None:
+    """Let replicas and predictions follow at once; where message or job are lost, polling and reconcile do it."""
     try:
-        loop.state.say_promoted(version.model)
+        loop.state.say_promoted(model)
         for binding in loop.state.bindings():
-            if binding.model == version.model:
+            if binding.model == model:
                 loop.jobs.enqueue_refresh(binding.project_id)
     except QueueUnreachable as error:
-        logger.warning("Promoted %s, but could not say so: %s; reconcile will", version, error)
-    return True
+        logger.warning("Production of %s changed, but could not say so: %s; reconcile will", model, error)

@@ -44,7 +44,8 @@ def _reconcile_model(loop: Loop, model: str, bound: list[Binding]) -> None:
     if len(changed) >= threshold and loop.jobs.enqueue_fine_tune(model):
         logger.info("Model %s: %s new labels (threshold %s)", model, len(changed), threshold)
     for passed in (version for version in loop.registry.versions(model) if version.decision == "passed"):
-        push(loop, passed)  # its worker ended between the gate and the promotion
+        push(loop, passed)  # its worker ended before the promotion, or it waited for a pause to end; the newest first
+    loop.registry.point_alias(model)  # whoever changed production may have died before that
     production = loop.registry.production(model)
     for project in projects:
         if _is_stale(loop, project, production):

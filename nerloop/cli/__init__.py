@@ -13,6 +13,7 @@ from nerloop.cli.evaluate import evaluate
 from nerloop.cli.finetune import finetune
 from nerloop.cli.predict import predict
 from nerloop.cli.projects import connect, export, train
+from nerloop.cli.promotions import pause, promote, resume, rollback
 from nerloop.cli.releases import publish, register
 from nerloop.cli.stack import down, up
 from nerloop.cli.status import status
@@ -37,6 +38,7 @@ def cli() -> None:
 for command in (
     *(up, down, status, connect, export, train, doctor, demo),
     *(finetune, evaluate, predict, inspect, convert, register, publish),
+    *(rollback, promote, pause, resume),
 ):
     cli.add_command(command)
 

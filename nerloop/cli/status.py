@@ -82,6 +82,12 @@ def _project_table(project: ProjectStatus, replicas: dict[str, dict[str, str]]) 
     f1 += ", provisional" if project.provisional else ""
     serving = ", ".join(sorted({versions.get(project.model, "–") for versions in replicas.values()})) or "no replica"
     table.add_row("production", f"{project.production}{f1}   (replicas serve {serving})")
+    if project.change_kind in {"forced", "rollback"}:
+        table.add_row("by hand", Text(project.change))
+    if project.paused:
+        table.add_row("paused", Text(_paused(project.model, project.paused)))
+    if project.waiting:
+        table.add_row("waits", Text(f"{', '.join(project.waiting)} passed the gate; the newest goes first"))
     if project.promotion and project.promotion not in project.last_decision:
         table.add_row("promoted", Text(project.promotion))
     lines = [project.last_decision or "–", *map(str, project.last_contests)]
@@ -94,6 +100,13 @@ def _project_table(project: ProjectStatus, replicas: dict[str, dict[str, str]]) 
     table.add_row("predictions", f"{project.fresh} fresh, {project.stale} stale{refresh}")
     table.add_row("open", project.url)
     return table
+
+
+def _paused(model: str, pause: dict[str, str]) -> str:
+    why = f": {pause['why']}" if pause["why"] else ""
+    how = "with a rollback " if pause["kind"] == "rollback" else ""
+    said = f"automatic promotion, {how}at {pause['since']} by {pause['by']}{why}"
+    return f"{said}; `nerloop resume {model}` ends it"
 
 
 def _fine_tune(job: dict[str, Any] | None) -> str:

@@ -341,4 +341,4 @@ def promote_version(loop: Loop, folder: Path, model: str) -> None:
     (folder / "dataset.jsonl").write_text("")
     candidate = Candidate(folder / "candidate", ("LOC", "ORG", "PER"), "", STARTER_VERSION, 0, {}, [], [])
     version = loop.registry.register(model, candidate, folder / "dataset.jsonl", {}, Decision(True, "better"))
-    assert push(loop, version)
+    assert push(loop, version) == "promoted"

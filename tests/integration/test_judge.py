@@ -54,7 +54,7 @@ def register(
     (made / "dataset.jsonl").touch()
     candidate = Candidate(made / "checkpoint", LABELS, "", parent, replaces, {"gate_f1": gate_f1}, [], [])
     version = loop.registry.register("medical", candidate, made / "dataset.jsonl", {}, decision)
-    assert loop.registry.promote(version)
+    assert loop.registry.promote(version) == "promoted"
     return loop.registry.version("medical", version.number)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.dbmodels.models import SqlRegisteredModelAlias
 from sqlalchemy import event
 from sqlalchemy.orm import Session
@@ -15,13 +16,14 @@ from nerloop.encoder import GruEncoder
 from nerloop.errors import BadInput, CheckpointCorrupt, RegistryError
 from nerloop.gate import Contest, Decision
 from nerloop.loop import Loop
-from nerloop.promotions import check_model_name
+from nerloop.promotions import STARTER_VERSION, check_model_name
 from nerloop.registry import Registry
 from nerloop.runs import Runs
 from nerloop.tagger import Tagger
 from nerloop.tagging import Decoder
 from nerloop.tokenizer import CharacterVocabulary
 from nerloop.versions import Candidate, ModelVersion
+from sync.push import promote_by_hand, push, roll_back
 
 PASSED = Decision(True, "better")
 
@@ -104,7 +106,7 @@ def test_a_version_that_is_missing_is_no_registry_that_is_down(
 def test_a_promoted_version_is_in_production(loop: Loop, tmp_path: Path) -> None:
     version = register(loop.registry, tmp_path / "made")
 
-    assert loop.registry.promote(version)
+    assert loop.registry.promote(version) == "promoted"
 
     production = loop.registry.production("medical")
     assert str(production.version) == "medical-v1"
@@ -116,7 +118,7 @@ def test_a_candidate_trained_against_an_older_production_cannot_win(loop: Loop, 
     first, late = register(loop.registry, tmp_path / "made"), register(loop.registry, tmp_path / "made")
     loop.registry.promote(first)
 
-    assert not loop.registry.promote(late)
+    assert loop.registry.promote(late) == "superseded"
 
     assert str(loop.registry.production("medical").version) == "medical-v1"
     assert loop.registry.version("medical", 2).decision == "superseded"
@@ -126,7 +128,7 @@ def test_promoting_again_after_a_crash_changes_nothing(loop: Loop, tmp_path: Pat
     version = register(loop.registry, tmp_path / "made")
     loop.registry.promote(version)
 
-    assert loop.registry.promote(version)
+    assert loop.registry.promote(version) == "promoted"
 
     assert loop.registry.production("medical").generation == 1
 
@@ -171,8 +173,8 @@ def test_of_two_racing_workers_exactly_one_wins(loop: Loop, tmp_path: Path) -> N
         [[str(loop.settings.home), number] for number in ("1", "2")],
     )
 
-    assert sorted(won) == ["False", "True"]
-    assert str(loop.registry.production("medical").version) == f"medical-v{won.index('True') + 1}" == aliased(loop)
+    assert sorted(won) == ["promoted", "superseded"]
+    assert str(loop.registry.production("medical").version) == f"medical-v{won.index('promoted') + 1}" == aliased(loop)
 
 
 def test_two_workers_that_make_the_alias_at_once_both_learn_who_won(loop: Loop, tmp_path: Path) -> None:
@@ -186,11 +188,11 @@ def test_two_workers_that_make_the_alias_at_once_both_learn_who_won(loop: Loop, 
 
     event.listen(Session, "before_flush", overtake)
     try:
-        assert loop.registry.promote(first)
+        assert loop.registry.promote(first) == "promoted"
     finally:
         event.remove(Session, "before_flush", overtake)
 
-    assert overtook == [False]
+    assert overtook == ["superseded"]
     assert aliased(loop) == "medical-v1"
 
 
@@ -203,12 +205,12 @@ def test_a_slow_worker_does_not_leave_the_alias_on_an_older_promotion(
 
     def slow(*arguments: str) -> None:
         monkeypatch.setattr(MlflowClient, "set_registered_model_alias", set_alias)
-        assert loop.registry.promote(newer)
+        assert loop.registry.promote(newer) == "promoted"
         set_alias(*arguments)
 
     monkeypatch.setattr(MlflowClient, "set_registered_model_alias", slow)
 
-    assert loop.registry.promote(older)
+    assert loop.registry.promote(older) == "promoted"
 
     assert str(loop.registry.production("medical").version) == "medical-v2" == aliased(loop)
 
@@ -225,13 +227,13 @@ def test_a_promotion_that_dies_before_the_alias_stays_undecided_so_that_it_is_re
         loop.registry.promote(version)
 
     assert loop.registry.version("medical", 1).decision == "passed"
-    assert loop.registry.promote(version)
+    assert loop.registry.promote(version) == "promoted"
     assert loop.registry.version("medical", 1).decision == "promoted"
     assert aliased(loop) == "medical-v1"
 
 
 def test_a_promotion_over_a_generation_that_the_log_lacks_is_superseded(loop: Loop, tmp_path: Path) -> None:
-    assert not loop.registry.promote(register(loop.registry, tmp_path / "made", replaces=1))
+    assert loop.registry.promote(register(loop.registry, tmp_path / "made", replaces=1)) == "superseded"
 
     assert loop.registry.production("medical").version is None
 
@@ -312,3 +314,171 @@ def test_an_unreachable_registry_names_its_setting(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(RegistryError, match="NERLOOP_REGISTRY_URL"):
         Registry("http://127.0.0.1:1").check()
+
+
+def two_promoted(loop: Loop, tmp_path: Path) -> None:
+    for replaces in (0, 1):
+        assert loop.registry.promote(register(loop.registry, tmp_path / "made", replaces)) == "promoted"
+
+
+def test_a_rollback_serves_the_earlier_version_and_the_next_candidate_waits(loop: Loop, tmp_path: Path) -> None:
+    two_promoted(loop, tmp_path)
+
+    assert roll_back(loop, "medical", "", "Li Na", "finds no drugs") == ("medical-v2", "medical-v1")
+    waiting = register(loop.registry, tmp_path / "made", loop.registry.production("medical").generation)
+
+    assert loop.registry.production("medical").name == "medical-v1" == aliased(loop)
+    assert push(loop, waiting) == push(loop, waiting) == "passed" == loop.registry.version("medical", 3).decision
+    pause = loop.registry.promotion_log("medical").pause
+    assert pause is not None and (pause.kind, pause.by, pause.why) == ("rollback", "Li Na", "finds no drugs")
+    log = MlflowClient(loop.settings.registry_address).search_model_versions("name='medical-promotions'")
+    assert len(log) == 3  # nothing was appended in vain
+    assert "rolled back to medical-v1, by Li Na: finds no drugs" in [entry.description for entry in log]
+
+
+def test_after_a_resume_the_newest_that_waits_is_promoted_and_the_others_are_superseded(
+    loop: Loop, tmp_path: Path
+) -> None:
+    two_promoted(loop, tmp_path)
+    late = register(loop.registry, tmp_path / "made", replaces=2)
+    roll_back(loop, "medical", "", "Li Na", "")
+    for _ in range(2):
+        register(loop.registry, tmp_path / "made", replaces=3)
+    loop.registry.append("medical", "resume", "Li Na", "")
+
+    for version in loop.registry.versions("medical"):
+        if version.decision == "passed":
+            push(loop, version)
+
+    decisions = {version.number: version.decision for version in loop.registry.versions("medical")}
+    assert decisions == {1: "promoted", 2: "promoted", late.number: "superseded", 4: "superseded", 5: "promoted"}
+    assert loop.registry.production("medical").name == "medical-v5" == aliased(loop)
+
+
+def test_a_rollback_to_the_starter_takes_the_alias_away(loop: Loop, tmp_path: Path) -> None:
+    loop.registry.promote(register(loop.registry, tmp_path / "made"))
+
+    assert roll_back(loop, "medical", "", "Li Na", "") == ("medical-v1", STARTER_VERSION)
+
+    production = loop.registry.production("medical")
+    assert (production.version, production.generation) == (None, 2)
+    with pytest.raises(MlflowException):
+        aliased(loop)
+
+
+def test_a_rollback_whose_process_died_before_the_alias_is_finished_by_whoever_looks(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    two_promoted(loop, tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowClient, "set_registered_model_alias", die)
+        roll_back(loop, "medical", "", "Li Na", "")
+    assert aliased(loop) == "medical-v2"
+
+    loop.registry.point_alias("medical")
+
+    assert loop.registry.production("medical").name == "medical-v1" == aliased(loop)
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("medical-v2", "in production already"),
+        ("medical-v3", "was never in production; `nerloop promote medical-v3"),
+        ("finance-v1", "no version of medical"),
+        ("latest", "no version of medical"),
+    ],
+)
+def test_a_rollback_to_what_cannot_be_gone_back_to_says_why(loop: Loop, tmp_path: Path, to: str, said: str) -> None:
+    two_promoted(loop, tmp_path)
+    register(loop.registry, tmp_path / "made", decision=Decision(False, "worse"))
+
+    with pytest.raises(BadInput, match=said):
+        roll_back(loop, "medical", to, "Li Na", "")
+
+    assert loop.registry.production("medical").name == "medical-v2"
+    assert loop.registry.promotion_log("medical").pause is None
+
+
+def test_a_rejected_version_can_be_promoted_by_hand_while_paused(loop: Loop, tmp_path: Path) -> None:
+    two_promoted(loop, tmp_path)
+    rejected = register(loop.registry, tmp_path / "made", 2, Decision(False, "worse"))
+    loop.registry.append("medical", "pause", "Li Na", "audit")
+
+    promote_by_hand(loop, rejected, "Li Na", "the guideline changed")
+
+    assert loop.registry.production("medical").name == "medical-v3" == aliased(loop)
+    assert loop.registry.version("medical", 3).decision == "promoted"
+    last = loop.registry.promotion_log("medical").valid[-1]
+    assert (last.kind, last.by, last.why) == ("forced", "Li Na", "the guideline changed")
+
+
+def test_a_forced_candidate_is_promoted_while_paused(loop: Loop, tmp_path: Path) -> None:
+    loop.registry.append("medical", "pause", "Li Na", "")
+    forced = Decision(False, "worse").forced("Li Na", "the guideline changed")
+
+    assert loop.registry.promote(register(loop.registry, tmp_path / "made", decision=forced)) == "promoted"
+
+
+def test_what_was_rolled_back_from_is_no_longer_among_the_promoted(loop: Loop, tmp_path: Path) -> None:
+    two_promoted(loop, tmp_path)
+    roll_back(loop, "medical", "", "Li Na", "")
+    assert [str(version) for version in loop.registry.promoted("medical")] == ["medical-v1"]
+
+    promote_by_hand(loop, loop.registry.version("medical", 2), "Li Na", "it was the data")
+
+    assert [str(version) for version in loop.registry.promoted("medical")] == ["medical-v2", "medical-v1"]
+
+
+def test_a_log_of_before_there_were_kinds_is_one_of_promotions(loop: Loop, tmp_path: Path) -> None:
+    two_promoted(loop, tmp_path)
+    client = MlflowClient(loop.settings.registry_address)
+    for generation in ("1", "2"):
+        client.delete_model_version_tag("medical-promotions", generation, "kind")
+
+    log = loop.registry.promotion_log("medical")
+
+    assert [(entry.kind, entry.number) for entry in log.valid] == [("promotion", 1), ("promotion", 2)]
+    assert log.previous == 1
+
+
+PREPARE = """
+from nerloop.loop import Loop; from nerloop.settings import Settings
+registry = Loop(Settings.load({'NERLOOP_HOME': sys.argv[1]})).registry
+kind, number = sys.argv[2], int(sys.argv[3])
+version = registry.version('medical', number) if number else None
+"""
+ACT = (
+    "print(registry.append('medical', kind, 'x', '', number, 2) if kind != 'promotion' else registry.promote(version))"
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("promotion", "3"), ("rollback", "1")),
+        (("rollback", "1"), ("rollback", "1")),
+        (("promotion", "3"), ("pause", "0")),
+    ],
+    ids=["promotion and rollback", "two rollbacks", "promotion and pause"],
+)
+def test_whatever_races_what_the_log_says_is_what_everybody_was_told(
+    loop: Loop, tmp_path: Path, one: tuple[str, str], other: tuple[str, str]
+) -> None:
+    two_promoted(loop, tmp_path)
+    register(loop.registry, tmp_path / "made", replaces=2)
+
+    said = race(PREPARE, ACT, [[str(loop.settings.home), *one], [str(loop.settings.home), *other]])
+
+    log = loop.registry.promotion_log("medical")
+    assert log.pause is not None
+    assert len(log.valid) == (2 if "passed" in said else 3)
+    assert loop.registry.production("medical").name == f"medical-v{log.number}" == aliased(loop)
+    won = {("promotion", "promoted"): 3, ("rollback", "True"): 1}
+    winners = [won[kind, word] for (kind, _), word in zip((one, other), said, strict=True) if (kind, word) in won]
+    assert winners == ([log.number] if len(log.valid) == 3 else [])
+    waits = loop.registry.version("medical", 3).decision
+    assert waits == ("promoted" if log.number == 3 else "superseded" if "superseded" in said else "passed")

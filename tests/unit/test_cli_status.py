@@ -22,6 +22,11 @@ STATUS = ProjectStatus(
     f1=0.8,
     provisional=False,
     promotion="micro-F1 0.700 (medical-v6) → 0.800",
+    change="promoted medical-v7",
+    change_kind="promotion",
+    previous="medical-v6",
+    paused=None,
+    waiting=(),
     last_decision="medical-v7 promoted: micro-F1 0.700 (medical-v6) → 0.800",
     last_contests=(CONTEST,),
     dropped_entities=0,
@@ -55,3 +60,24 @@ def test_why_production_was_promoted_is_still_shown_after_a_later_candidate_was_
 
     assert shown(refused).count(STATUS.promotion) == 1
     assert shown(STATUS).count(STATUS.promotion) == 1
+
+
+def test_a_pause_is_shown_with_who_why_since_when_and_how_to_end_it():
+    pause = {"since": "2026-05-04T08:00:00+00:00", "kind": "rollback", "by": "Li Na", "why": "finds no [DRUG]"}
+    text = shown(
+        replace(
+            STATUS,
+            change="rolled back to medical-v6, by Li Na: finds no [DRUG]",
+            change_kind="rollback",
+            paused=pause,
+            waiting=("medical-v9",),
+        )
+    )
+
+    assert "rolled back to medical-v6, by Li Na: finds no [DRUG]" in text
+    assert "with a rollback at 2026-05-04T08:00:00+00:00 by Li Na: finds no [DRUG]; `nerloop resume medical`" in text
+    assert "medical-v9 passed the gate" in text
+
+
+def test_where_nothing_is_paused_nothing_is_said_of_it():
+    assert "paused" not in shown(STATUS) and "by hand" not in shown(STATUS) and "waits" not in shown(STATUS)

@@ -1,5 +1,4 @@
-from nerloop.versions import ModelVersion
-from sync.judge import best_ever
+from nerloop.versions import ModelVersion, best_ever
 
 
 def version(number, gate_f1=None, provisional=False):

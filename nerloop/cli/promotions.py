@@ -1,0 +1,138 @@
+"""`nerloop rollback`, `promote`, `pause` and `resume`: what people decide about production beside the gate."""
+
+import getpass
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from nerloop.cli.console import done, say, warn
+from nerloop.errors import BadInput
+from nerloop.loop import Loop
+from nerloop.promotions import check_model_name
+from nerloop.settings import Settings
+
+if TYPE_CHECKING:
+    from nerloop.promotions import PromotionLog
+
+by_option = click.option("--by", help="Who decides it; kept in the promotion log.  [default: your login name]")
+why_option = click.option("--why", default="", help="The reason; kept in the promotion log.")
+
+
+@click.command()
+@click.argument("model")
+@click.option("--to", default="", metavar="VERSION", help="Version to go back to.  [default: the one before]")
+@by_option
+@why_option
+def rollback(model: str, to: str, by: str | None, why: str) -> None:
+    """Put the version before this one into production again, and pause automatic promotion.
+
+    Before the first promotion that is the starter. A second rollback goes back one more. Replicas and predictions
+    follow within seconds. Fine-tunes go on; what passes the gate waits until `nerloop resume MODEL`.
+
+    \b
+    nerloop rollback medical --why "finds no drugs since this morning"
+    nerloop rollback medical --to medical-v3 --by "Li Na" --why "the last one before the new guideline"
+    nerloop rollback medical --to lac-starter
+    """
+    from sync.push import roll_back
+
+    loop, by = Loop(Settings.load()), _who(by)
+    _log(loop, model)
+    before, serves = roll_back(loop, model, to.strip(), by, why.strip())
+    console = Console(stderr=True)
+    done(console, f"{serves} is in production instead of {before}; replicas and predictions follow within seconds")
+    say(console, f"  Automatic promotion of {model} is paused. `nerloop resume {model}` ends that.")
+    click.echo(serves)
+
+
+@click.command()
+@click.argument("version")
+@by_option
+@click.option("--why", required=True, help="The reason; kept in the promotion log.")
+def promote(version: str, by: str | None, why: str) -> None:
+    """Put a version into production by hand, whatever the gate said of it and though automatic promotion is paused.
+
+    For one that waits while the pause shall stay, that was rejected, or that was rolled back and is wanted again.
+
+    \b
+    nerloop promote medical-v8 --why "the guideline of May: no drug classes"
+    """
+    from nerloop.versions import version_named
+    from sync.push import promote_by_hand
+
+    loop, by = Loop(Settings.load()), _who(by)
+    named = version_named(version)
+    if named is None:
+        raise BadInput(f"{version!r} is no version; give one such as medical-v7, see `nerloop status`")
+    if not why.strip():
+        raise BadInput("--why: give the reason")
+    promote_by_hand(loop, loop.registry.version(*named), by, why.strip())
+    done(Console(stderr=True), f"{version} is in production; replicas and predictions follow within seconds")
+
+
+@click.command()
+@click.argument("model")
+@by_option
+@why_option
+def pause(model: str, by: str | None, why: str) -> None:
+    """Keep production as it is until `nerloop resume MODEL`: no candidate is promoted automatically.
+
+    Fine-tunes go on; a candidate that passes the gate waits. A person can still promote and roll back.
+
+    \b
+    nerloop pause medical --why "audit until Friday"
+    """
+    loop, by = Loop(Settings.load()), _who(by)
+    console = Console(stderr=True)
+    if _log(loop, model).pause:
+        warn(console, f"Automatic promotion of {model} is paused already; see `nerloop status`")
+        return
+    loop.registry.append(model, "pause", by, why.strip())
+    done(console, f"Automatic promotion of {model} is paused; `nerloop resume {model}` ends that")
+
+
+@click.command()
+@click.argument("model")
+@by_option
+@why_option
+def resume(model: str, by: str | None, why: str) -> None:
+    """Let what passes the gate be promoted automatically again, after `nerloop pause` or `rollback`.
+
+    Of the candidates that wait, the newest is promoted at the next reconciliation, within a minute or so.
+
+    \b
+    nerloop resume medical
+    """
+    loop, by = Loop(Settings.load()), _who(by)
+    console = Console(stderr=True)
+    log = _log(loop, model)
+    if not log.pause:
+        warn(console, f"Automatic promotion of {model} is not paused")
+        return
+    waiting = [
+        version
+        for version in loop.registry.versions(model)
+        if version.decision == "passed" and log.waits("promotion", version.replaces)
+    ]
+    loop.registry.append(model, "resume", by, why.strip())
+    done(console, f"Candidates of {model} that pass the gate are promoted automatically again")
+    if waiting:
+        say(console, f"  {waiting[0]} waits and is promoted at the next reconciliation.")
+
+
+def _log(loop: Loop, model: str) -> "PromotionLog":
+    """Return the log of a model; raises `BadInput` for one that no project feeds and that has no version."""
+    if not loop.registry.versions(check_model_name(model)) and model not in {b.model for b in loop.state.bindings()}:
+        raise BadInput(f"no project is connected to model {model!r}; see `nerloop status`")
+    return loop.registry.promotion_log(model)
+
+
+def _who(by: str | None) -> str:
+    try:
+        name = (by if by is not None else getpass.getuser()).strip()
+    except (KeyError, OSError):  # a container's user may have no name
+        name = ""
+    if not name:
+        raise BadInput("--by: say who decides it")
+    return name
