@@ -1,4 +1,7 @@
-"""What Label Studio's events mean for the loop. Owns that table; events are hints, reconcile finds what they miss."""
+"""What Label Studio's events mean for the loop. Owns that table; events are hints, reconcile finds what they miss.
+
+An event is only noted: when what is noted starts a fine-tune is sync/trigger.py's.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -25,20 +28,18 @@ def handle_event(services: Services, action: str, payload: Mapping[str, Any]) ->
     if action in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED"):
         annotations = _list(payload, "annotation")
         submitted = [a for a in annotations if not a.get("was_cancelled")]
-        return _count(services, binding, services.loop.state.add_new_labels(binding.model, _ids(submitted)))
+        return _count(binding, services.notes.add_new_labels(binding.model, _ids(submitted)))
     if action == "ANNOTATIONS_DELETED":
         # Whether a deleted annotation was known to the last run only reconcile can tell; never counted too often here.
-        return _count(
-            services, binding, services.loop.state.remove_new_labels(binding.model, _ids(_list(payload, "annotations")))
-        )
+        deleted = _ids(_list(payload, "annotations"))
+        return _count(binding, services.notes.remove_new_labels(binding.model, deleted))
     if action == "TASKS_CREATED":
         return {"refresh": services.loop.jobs.enqueue_refresh(project_id)}
     return {"ignored": action}
 
 
-def _count(services: Services, binding: Binding, new_labels: int) -> dict[str, Any]:
-    queued = new_labels >= binding.train_threshold and services.loop.jobs.enqueue_fine_tune(binding.model)
-    return {"model": binding.model, "new_labels": new_labels, "threshold": binding.train_threshold, "queued": queued}
+def _count(binding: Binding, new_labels: int) -> dict[str, Any]:
+    return {"model": binding.model, "new_labels": new_labels, "threshold": binding.train_threshold}
 
 
 def _project_id(payload: Mapping[str, Any]) -> int:

@@ -4,8 +4,9 @@ import logging
 from typing import Any
 
 from nerloop.errors import BadInput, QueueUnreachable
+from nerloop.jobs import connect_redis
 from nerloop.loop import Loop
-from nerloop.project_state import Binding, default_model
+from nerloop.project_state import Binding, ProjectState, default_model
 from nerloop.settings import Settings
 from sync.connect import binding_of
 
@@ -18,6 +19,8 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.loop = Loop(settings)
+        # Label Studio waits one second for an answer to an event, and asks for no second one.
+        self.notes = ProjectState(connect_redis(settings, connect_seconds=0.3, answer_seconds=0.5))
         self._bindings: dict[int, Binding] = {}
 
     def remember_binding(self, project_id: int, extra_params: Any) -> Binding:
@@ -39,7 +42,7 @@ class Services:
         if known is not None:
             return known
         try:
-            stored = self.loop.state.binding(project_id)
+            stored = self.notes.binding(project_id)
         except QueueUnreachable as error:
             logger.warning("Binding of project %s: %s; assuming its default model", project_id, error)
             return Binding(project_id, default_model(project_id), self.settings.train_threshold)

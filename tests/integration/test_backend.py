@@ -16,9 +16,9 @@ from ml_backend.services import Services
 from nerloop import checkpoint
 from nerloop.demo import label_config_for
 from nerloop.gate import Decision
-from nerloop.jobs import Jobs, fine_tune_id, refresh_id
+from nerloop.jobs import Jobs, connect_redis, fine_tune_id, refresh_id
 from nerloop.loop import Loop
-from nerloop.project_state import Binding
+from nerloop.project_state import Binding, ProjectState
 from nerloop.promotions import STARTER_VERSION
 from nerloop.registry import Candidate
 from nerloop.settings import Settings
@@ -27,6 +27,7 @@ from nerloop.tagger import adapt
 from nerloop.tagging import Decoder
 from sync.connect import SECRET_HEADER
 from sync.push import push
+from sync.trigger import queue_due
 
 CONFIG = label_config_for(["PER", "LOC", "ORG"])
 AUTH = ("label-studio", "password")
@@ -196,9 +197,10 @@ def test_a_webhook_delivered_twice_counts_once(client: TestClient) -> None:
     assert answer.json()["new_labels"] == 1
 
 
-def test_the_threshold_queues_one_fine_tune(client: TestClient, loop: Loop) -> None:
+def test_events_that_reach_the_threshold_queue_one_fine_tune(client: TestClient, loop: Loop) -> None:
     for number in range(5):
         event(client, "ANNOTATION_CREATED", annotation=annotation(number))
+        queue_due(loop)
 
     status = loop.jobs.status(fine_tune_id("project-1"))
     assert status is not None and status.state == "queued"
@@ -261,11 +263,8 @@ def test_a_malformed_event_is_answered_with_400(client: TestClient, payload: dic
 
 
 def test_an_event_while_redis_is_down_is_left_to_reconcile(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    services = backend_model.services()
-    down = Loop(
-        Settings.load({"NERLOOP_HOME": str(services.settings.home), "NERLOOP_REDIS_URL": "redis://127.0.0.1:1"})
-    )
-    monkeypatch.setattr(services, "loop", down)
+    down = Settings.load({"NERLOOP_REDIS_URL": "redis://127.0.0.1:1"})
+    monkeypatch.setattr(backend_model.services(), "notes", ProjectState(connect_redis(down)))
 
     answer = event(client, "ANNOTATION_CREATED", annotation=annotation(7))
 
