@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from ml_backend import model as backend_model
 from ml_backend.app import app
+from ml_backend.notes import Notes
 from ml_backend.services import Services
 from nerloop import checkpoint
 from nerloop.demo import label_config_for
@@ -264,7 +265,7 @@ def test_a_malformed_event_is_answered_with_400(client: TestClient, payload: dic
 
 def test_an_event_while_redis_is_down_is_left_to_reconcile(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     down = Settings.load({"NERLOOP_REDIS_URL": "redis://127.0.0.1:1"})
-    monkeypatch.setattr(backend_model.services(), "notes", ProjectState(connect_redis(down)))
+    monkeypatch.setattr(backend_model.services(), "notes", Notes(ProjectState(connect_redis(down))))
 
     answer = event(client, "ANNOTATION_CREATED", annotation=annotation(7))
 
