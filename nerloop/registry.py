@@ -103,6 +103,7 @@ class Registry:
         Raises `RegistryError` on an address that MLflow does not know.
         """
         self._artifacts = artifacts
+        self._manifests: dict[str, tuple[str, Manifest]] = {}  # model → run and its manifest, which never changes
         with self._errors("opening the registry"), _alone(uri):
             self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
@@ -212,7 +213,7 @@ class Registry:
             return fill(folder, fetch)
 
     def last_manifest(self, model: str) -> Manifest:
-        """Return the manifest of the last decided run, promoted or not; empty before the first."""
+        """Return the manifest of the last decided run, promoted or not; empty before the first. It is fetched once."""
         with self._errors(f"reading the last run of {model}"):
             experiment = self._client.get_experiment_by_name(_experiment_name(model))
             if experiment is None:
@@ -225,10 +226,12 @@ class Registry:
             )
             if not runs:
                 return {}
-            with tempfile.TemporaryDirectory() as temporary:
-                path = self._client.download_artifacts(runs[0].info.run_id, "snapshot/manifest.json", temporary)
-                manifest: Manifest = json.loads(Path(path).read_text(encoding="utf-8"))
-                return manifest
+            run_id = runs[0].info.run_id
+            if self._manifests.get(model, ("",))[0] != run_id:
+                with tempfile.TemporaryDirectory() as temporary:
+                    path = self._client.download_artifacts(run_id, "snapshot/manifest.json", temporary)
+                    self._manifests[model] = (run_id, json.loads(Path(path).read_text(encoding="utf-8")))
+            return self._manifests[model][1]
 
     def _run(self, model: str, snapshot: Path, manifest: Manifest, candidate: Candidate | None) -> str:
         run = self._client.create_run(
