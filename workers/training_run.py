@@ -22,6 +22,7 @@ from nerloop.tagging import Decoder
 from nerloop.tasks import Project
 from nerloop.trainer import Fit, Progress, Trainer
 from sync.judge import Outcome, gate_documents, judge, judge_again, settle, shown_as
+from sync.label_copy import forget_others
 from sync.pull import Snapshot, new_labels, sample_texts, snapshot
 from sync.trigger import due
 
@@ -46,7 +47,9 @@ class TrainingRun:
         """
         self._on_progress({"step": "reading labels"})
         production = self._loop.registry.production(model)
-        bound = [binding for binding in self._loop.state.bindings() if binding.model == model]
+        bindings = self._loop.state.bindings()
+        forget_others(self._loop.settings, [binding.project_id for binding in bindings])
+        bound = [binding for binding in bindings if binding.model == model]
         if not bound:
             return Outcome("not_due", f"no project is connected to model {model}")
         projects = [self._loop.label_studio.project(binding.project_id) for binding in bound]

@@ -8,6 +8,7 @@ from rich.console import Console
 from nerloop.annotations import ANNOTATION_STRATEGIES, AnnotationStrategy
 from nerloop.errors import BadInput
 from nerloop.loop import Loop
+from nerloop.project_state import Binding
 from nerloop.settings import Settings
 from nerloop.tagging import DecoderKind
 
@@ -59,7 +60,8 @@ def connect(
     console.print(f"[green]✓[/] Project {project_id} feeds model [bold]{binding.model}[/], labels {labels}")
     if binding.decoder == "nested":
         console.print("  Its next fine-tune learns entities that overlap (decoder nested).")
-    console.print(f"  Of several annotations of a task, its next fine-tune takes: {binding.annotations}.")
+    if binding.annotations != Binding.annotations:
+        console.print(f"  Where a task has several annotations, its next fine-tune goes by: {binding.annotations}.")
     console.print(f"  A fine-tune starts at {binding.train_threshold} new labels; predictions are on their way.")
 
 

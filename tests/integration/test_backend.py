@@ -1,6 +1,7 @@
 """Label Studio's ML backend protocol, against the real app with a real Valkey and a real registry."""
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -271,6 +272,20 @@ def test_an_event_while_redis_is_down_is_left_to_reconcile(client: TestClient, m
 
     assert answer.status_code == 201
     assert answer.json() == {"deferred": "ANNOTATION_CREATED"}
+
+
+def test_an_event_while_redis_hangs_is_answered_before_label_studio_gives_up(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hung = Settings.load({"NERLOOP_REDIS_URL": f"redis://127.0.0.1:{silent.getsockname()[1]}"})
+        monkeypatch.setattr(backend_model.services(), "notes", Services(hung).notes)
+        started = time.monotonic()
+
+        answer = event(client, "ANNOTATION_CREATED", annotation=annotation(7))
+
+    assert answer.json() == {"deferred": "ANNOTATION_CREATED"}
+    assert time.monotonic() - started < 5  # other clients of ours wait ten seconds
 
 
 def test_projects_have_their_own_models(client: TestClient, loop: Loop, tmp_path: Path) -> None:
