@@ -114,7 +114,7 @@ class ProjectState:
         """Replace what was `noted` before Label Studio was read by what is `true`; what came meanwhile stays.
 
         `true` holds when each was changed (Unix seconds), where that is known: one that was not noted has waited since
-        then, also when Redis was emptied. None is taken to be noted in the future.
+        then, also when Redis was emptied. Those that were noted before Redis's clock was set back are dated anew.
         """
         key = _waiting_key(model)
         with redis_errors():

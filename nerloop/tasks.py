@@ -63,7 +63,8 @@ class Annotation:
 class Task:
     """A task with its annotations and predictions; `text` is None where the field is missing or not a string.
 
-    `updated_at`, by Label Studio's clock, moves whenever one of its annotations is made, changed or deleted.
+    `updated_at`, by Label Studio's clock, moves when one of its annotations is made, changed or deleted by hand;
+    `annotation_count`, skips included, is known also where the annotations were not asked for.
     """
 
     id: int
@@ -72,6 +73,7 @@ class Task:
     predictions: tuple[TaskPrediction, ...] = ()
     has_drafts: bool = False
     updated_at: str = ""
+    annotation_count: int = 0
 
 
 def task_text(data: object, field: str) -> str | None:
@@ -120,6 +122,7 @@ def read_task(row: Json, config: LabelConfig) -> Task:
         ),
         has_drafts=bool(row.get("drafts")),
         updated_at=row.get("updated_at") or "",
+        annotation_count=(row.get("total_annotations") or 0) + (row.get("cancelled_annotations") or 0),
     )
 
 

@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -35,7 +35,9 @@ BATCH = 300
 
 SCHEMA = f"""
 CREATE TABLE about (source TEXT NOT NULL, exact_at REAL NOT NULL);
-CREATE TABLE task (id INTEGER PRIMARY KEY, updated_at TEXT NOT NULL, content BLOB NOT NULL);
+CREATE TABLE task (
+    id INTEGER PRIMARY KEY, updated_at TEXT NOT NULL, annotation_count INTEGER NOT NULL, content BLOB NOT NULL
+);
 CREATE TABLE label (
     id INTEGER PRIMARY KEY, task INTEGER NOT NULL REFERENCES task ON DELETE CASCADE, hash TEXT NOT NULL,
     updated_at TEXT NOT NULL
@@ -178,7 +180,7 @@ def _update(database: sqlite3.Connection, label_studio: LabelStudio, project: Pr
     elif not exact and 0 <= now - exact_at < EXACT_EVERY_SECONDS:  # not from the future, which a set clock makes
         since = datetime.fromisoformat(newest) - OVERLAP
         changed = label_studio.tasks(project, annotated=True, changed_since=since, bare=True)
-        _read_again(database, label_studio, project, {task.id: task.updated_at for task in changed})
+        _read_again(database, label_studio, project, {task.id: _state(task) for task in changed})
         if _count(database) == label_studio.count_tasks(project.id, annotated=True):
             # Every annotated task is here; as many as there are: it is the same tasks.
             return
@@ -191,7 +193,7 @@ def _update(database: sqlite3.Connection, label_studio: LabelStudio, project: Pr
 
 def _compare(database: sqlite3.Connection, label_studio: LabelStudio, project: Project) -> None:
     """Remove what is no longer annotated and read what differs, by the list of all annotated tasks."""
-    listed = {task.id: task.updated_at for task in label_studio.tasks(project, annotated=True, bare=True)}
+    listed = {task.id: _state(task) for task in label_studio.tasks(project, annotated=True, bare=True)}
     gone = [(number,) for (number,) in database.execute("SELECT id FROM task") if number not in listed]
     with database:
         database.executemany("DELETE FROM task WHERE id = ?", gone)
@@ -199,11 +201,12 @@ def _compare(database: sqlite3.Connection, label_studio: LabelStudio, project: P
 
 
 def _read_again(
-    database: sqlite3.Connection, label_studio: LabelStudio, project: Project, listed: dict[int, str]
+    database: sqlite3.Connection, label_studio: LabelStudio, project: Project, listed: dict[int, tuple[str, int]]
 ) -> None:
     """Read those of the listed tasks that the copy has in another state, or not at all."""
-    known = dict(database.execute("SELECT id, updated_at FROM task"))
-    changed = (number for number, updated_at in listed.items() if known.get(number) != updated_at)
+    rows = database.execute("SELECT id, updated_at, annotation_count FROM task")
+    known = {number: state for number, *state in rows}
+    changed = (number for number, state in listed.items() if known.get(number) != [*state])
     for ids in _batches(changed):
         _replace(database, ids, list(label_studio.tasks(project, annotated=True, ids=ids)))
 
@@ -212,7 +215,7 @@ def _replace(database: sqlite3.Connection, ids: Iterable[int], tasks: Sequence[T
     """Put tasks in the place of all that has these ids."""
     with database:
         database.executemany("DELETE FROM task WHERE id = ?", [(number,) for number in ids])
-        database.executemany("INSERT INTO task VALUES (?, ?, ?)", map(_row, tasks))
+        database.executemany("INSERT INTO task VALUES (?, ?, ?, ?)", map(_row, tasks))
         database.executemany(
             "INSERT INTO label VALUES (?, ?, ?, ?)",
             [
@@ -234,16 +237,21 @@ def _count(database: sqlite3.Connection) -> int:
     return int(database.execute("SELECT count(*) FROM task").fetchone()[0])
 
 
-def _row(task: Task) -> tuple[int, str, bytes]:
-    kept = {"id": task.id, "text": task.text, "updated_at": task.updated_at}
-    content = json.dumps({**kept, "annotations": [asdict(a) for a in task.annotations]}, ensure_ascii=False)
-    return task.id, task.updated_at, content.encode("utf-8", "surrogatepass")
+def _state(task: Task) -> tuple[str, int]:
+    """Return what tells whether a task has changed: Label Studio copies annotations without moving its `updated_at`."""
+    return task.updated_at, task.annotation_count
+
+
+def _row(task: Task) -> tuple[int, str, int, bytes]:
+    values = asdict(replace(task, predictions=(), has_drafts=False))
+    content = json.dumps(values, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return task.id, *_state(task), content
 
 
 def _unpack(content: bytes) -> Task:
     try:
         values = json.loads(content)
-        annotations = tuple(Annotation(**{**a, "result": tuple(a["result"])}) for a in values.pop("annotations"))
-        return Task(**values, annotations=annotations)
+        annotations = tuple(Annotation(**{**a, "result": tuple(a["result"])}) for a in values["annotations"])
+        return Task(**{**values, "annotations": annotations, "predictions": ()})
     except (ValueError, TypeError, KeyError) as error:
         raise sqlite3.DatabaseError(f"a row cannot be read ({error})") from error

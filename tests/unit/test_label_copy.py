@@ -95,6 +95,17 @@ def test_deleted_tasks_and_annotations_and_skips_leave_the_copy(server, settings
     assert read_by(server, settings) == [11]
 
 
+def test_an_annotation_that_was_copied_to_tasks_without_touching_them_is_seen_when_the_list_is_compared(
+    server, settings
+):
+    tasks(server, settings)
+    before = server.stored["p3"][9]
+    copied = replace(before.annotations[0], id=900)
+    server.change(3, replace(before, annotations=(*before.annotations, copied), annotation_count=2))
+
+    assert read_by(server, settings, exact=True) == [9]
+
+
 def test_a_change_after_the_servers_clock_was_set_back_is_seen_when_the_whole_list_is_compared(server, settings):
     tasks(server, settings)
     server.change(3, task(9, 5))
