@@ -21,11 +21,12 @@ from rich.console import Console
 
 from nerloop.demo import DEMO_FOLDER, label_config_for
 from nerloop.documents import labels_of, read_jsonl
-from nerloop.embedded.sandbox import Sandbox
+from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.settings import Settings
 from nerloop.tasks import Project
+from sync.label_copy import OVERLAP_SECONDS
 from sync.pull import new_labels, snapshot
 
 CHANGED = 10
@@ -56,6 +57,9 @@ def run(sandbox: Sandbox, count: int) -> dict[str, Any]:
     project = import_annotated(sandbox.loop, count)
     with console.status("Reading …"):
         first = in_process(read_labels, sandbox, project.id)
+        fresh = in_process(read_labels, sandbox, project.id)
+        settled = time.monotonic() + OVERLAP_SECONDS
+        wait_until(lambda: time.monotonic() > settled, 2 * OVERLAP_SECONDS, "what was imported to be old")
         unchanged = in_process(read_labels, sandbox, project.id)
         taken = in_process(take_snapshot, sandbox, project.id)
         for task in islice(label_studio.tasks(project, annotated=True, page_size=CHANGED), CHANGED):
@@ -66,6 +70,7 @@ def run(sandbox: Sandbox, count: int) -> dict[str, Any]:
         "changed": CHANGED,
         "first_s": first["seconds"],
         "first_peak_mb": first["peak_mb"],
+        "just_imported_s": fresh["seconds"],
         "unchanged_s": unchanged["seconds"],
         "changed_s": changed["seconds"],
         "changed_peak_mb": changed["peak_mb"],

@@ -114,6 +114,8 @@ async def webhook(request: Request) -> dict[str, Any]:
     try:
         return await take_event(services(), action, body)
     except QueueUnreachable as error:
+        if action == "START_TRAINING":
+            raise  # a person asked for it, and nothing finds it later
         logger.warning("Event %s was not counted: %s; reconcile will find it", action, error)
         return {"deferred": action}
 

@@ -29,12 +29,12 @@ T = TypeVar("T")
 
 FORMAT = 1  # of the rows below; a copy in another one is read anew
 EXACT_EVERY_SECONDS = 3600
-# Label Studio stamps a task before it commits, so that a task may appear behind one that is stamped later.
-OVERLAP = timedelta(minutes=5)
+# Label Studio stamps a task before it commits, so that for a while a task may appear behind one stamped later.
+OVERLAP_SECONDS = 120
 BATCH = 300
 
 SCHEMA = f"""
-CREATE TABLE about (source TEXT NOT NULL, exact_at REAL NOT NULL);
+CREATE TABLE about (source TEXT NOT NULL, exact_at REAL NOT NULL, newest TEXT NOT NULL, newest_seen_at REAL NOT NULL);
 CREATE TABLE task (
     id INTEGER PRIMARY KEY, updated_at TEXT NOT NULL, annotation_count INTEGER NOT NULL, content BLOB NOT NULL
 );
@@ -152,7 +152,7 @@ def _open(path: Path, project: Project) -> sqlite3.Connection:
     path.touch(mode=0o600)
     database = _connect(path)
     database.executescript(SCHEMA)
-    database.execute("INSERT INTO about VALUES (?, 0)", (source,))
+    database.execute("INSERT INTO about VALUES (?, 0, '', 0)", (source,))
     database.commit()
     return database
 
@@ -173,22 +173,34 @@ def _is_usable(database: sqlite3.Connection, source: str) -> bool:
 
 def _update(database: sqlite3.Connection, label_studio: LabelStudio, project: Project, *, exact: bool) -> None:
     now = time.time()
-    (newest, exact_at) = database.execute("SELECT (SELECT max(updated_at) FROM task), exact_at FROM about").fetchone()
-    if newest is None:  # nothing is here yet
+    (exact_at,) = database.execute("SELECT exact_at FROM about").fetchone()
+    if not _count(database):
         for tasks in _batches(label_studio.tasks(project, annotated=True)):  # a killed process has not read in vain
             _replace(database, [task.id for task in tasks], tasks)
-    elif not exact and 0 <= now - exact_at < EXACT_EVERY_SECONDS:  # not from the future, which a set clock makes
-        since = datetime.fromisoformat(newest) - OVERLAP
-        changed = label_studio.tasks(project, annotated=True, changed_since=since, bare=True)
-        _read_again(database, label_studio, project, {task.id: _state(task) for task in changed})
-        if _count(database) == label_studio.count_tasks(project.id, annotated=True):
-            # Every annotated task is here; as many as there are: it is the same tasks.
-            return
+    elif exact or not 0 <= now - exact_at < EXACT_EVERY_SECONDS:  # below 0: our clock was set back
         _compare(database, label_studio, project)
     else:
+        changed = label_studio.tasks(project, annotated=True, changed_since=_since(database, now), bare=True)
+        _read_again(database, label_studio, project, {task.id: _state(task) for task in changed})
+        # Every annotated task is here now. Where there are as many as Label Studio counts, none is here too many.
+        if _count(database) == label_studio.count_tasks(project.id, annotated=True):
+            return
         _compare(database, label_studio, project)
     with database:
         database.execute("UPDATE about SET exact_at = ?", (now,))
+
+
+def _since(database: sqlite3.Connection, now: float) -> datetime:
+    """Return from when on changes are asked for: the newest that is known, or a while before it while it is fresh."""
+    (newest, noted, seen_at) = database.execute(
+        "SELECT (SELECT max(updated_at) FROM task), newest, newest_seen_at FROM about"
+    ).fetchone()
+    if newest != noted:
+        seen_at = now
+        with database:
+            database.execute("UPDATE about SET newest = ?, newest_seen_at = ?", (newest, now))
+    is_fresh = now - seen_at < OVERLAP_SECONDS
+    return datetime.fromisoformat(newest) - timedelta(seconds=OVERLAP_SECONDS if is_fresh else 0)
 
 
 def _compare(database: sqlite3.Connection, label_studio: LabelStudio, project: Project) -> None:

@@ -274,6 +274,18 @@ def test_an_event_while_redis_is_down_is_left_to_reconcile(client: TestClient, m
     assert answer.json() == {"deferred": "ANNOTATION_CREATED"}
 
 
+def test_start_training_while_redis_is_down_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    down = Settings.load({"NERLOOP_REDIS_URL": "redis://127.0.0.1:1"})
+    services = backend_model.services()
+    services.learn_binding(Binding(1, "project-1", 2))
+    monkeypatch.setattr(services, "loop", Loop(down))
+
+    answer = client.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 1}}, auth=AUTH)
+
+    assert answer.status_code == 503
+    assert "Redis does not answer" in answer.json()["error"]
+
+
 def test_an_event_while_redis_hangs_is_answered_before_label_studio_gives_up(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

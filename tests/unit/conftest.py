@@ -145,7 +145,7 @@ def every_path() -> type[EveryPath]:
 
 
 class TaskServer:
-    """The tasks of some projects as Label Studio lists them; `read` holds the ids of those that were read whole.
+    """The tasks of some projects as Label Studio lists them; `read` and `listed` say which were read whole, or bare.
 
     It stands in for a server; tests/e2e asks a real one the same.
     """
@@ -153,6 +153,7 @@ class TaskServer:
     def __init__(self, **tasks: Sequence[Task]) -> None:
         self.stored = {name: {task.id: task for task in given} for name, given in tasks.items()}
         self.read: list[int] = []
+        self.listed: list[int] = []
 
     def tasks(
         self,
@@ -167,8 +168,7 @@ class TaskServer:
             if self._is_annotated(task) is not annotated or (ids and task.id not in ids):
                 continue
             if changed_since is None or datetime.fromisoformat(task.updated_at) >= changed_since:
-                if not bare:
-                    self.read.append(task.id)
+                (self.listed if bare else self.read).append(task.id)
                 yield replace(task, annotations=()) if bare else task
 
     def count_tasks(self, project_id: int, *, annotated: bool) -> int:

@@ -80,9 +80,22 @@ def test_a_change_that_was_stamped_before_another_but_appears_after_it_is_seen(s
     tasks(server, settings)
     server.change(3, task(4, 700))
     tasks(server, settings)
-    server.change(3, task(5, 698))
+    server.change(3, task(5, 699))
 
     assert read_by(server, settings) == [5]
+
+
+def test_what_was_changed_last_is_listed_again_for_a_while_only(server, settings, monkeypatch):
+    server.change(3, task(4, 601))  # a minute after another
+    tasks(server, settings)
+    tasks(server, settings)
+    assert sorted(server.listed) == [4, 10]
+
+    now = time.time()
+    monkeypatch.setattr(copying.time, "time", lambda: now + 121)
+    server.listed.clear()
+    tasks(server, settings)
+    assert server.listed == [4]
 
 
 def test_deleted_tasks_and_annotations_and_skips_leave_the_copy(server, settings):
