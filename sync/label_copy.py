@@ -8,9 +8,10 @@ import json
 import logging
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -27,13 +28,12 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-FORMAT = 1  # of the rows below; a copy in another one is read anew
 EXACT_EVERY_SECONDS = 3600
 # Label Studio stamps a task before it commits, so that for a while a task may appear behind one stamped later.
 OVERLAP_SECONDS = 120
 BATCH = 300
 
-SCHEMA = f"""
+SCHEMA = """
 CREATE TABLE about (source TEXT NOT NULL, exact_at REAL NOT NULL, newest TEXT NOT NULL, newest_seen_at REAL NOT NULL);
 CREATE TABLE task (
     id INTEGER PRIMARY KEY, updated_at TEXT NOT NULL, annotation_count INTEGER NOT NULL, content BLOB NOT NULL
@@ -43,8 +43,9 @@ CREATE TABLE label (
     updated_at TEXT NOT NULL
 );
 CREATE INDEX label_of_task ON label (task);
-PRAGMA user_version = {FORMAT};
 """
+# Of the tables and of the tasks in them; a copy that another release made in another format is read anew.
+FORMAT = zlib.crc32(repr([SCHEMA, *(f.name for kind in (Task, Annotation) for f in fields(kind))]).encode()) >> 1
 
 
 class LabelCopy:
@@ -151,7 +152,7 @@ def _open(path: Path, project: Project) -> sqlite3.Connection:
         path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
     path.touch(mode=0o600)
     database = _connect(path)
-    database.executescript(SCHEMA)
+    database.executescript(f"{SCHEMA}PRAGMA user_version = {FORMAT};")
     database.execute("INSERT INTO about VALUES (?, 0, '', 0)", (source,))
     database.commit()
     return database

@@ -200,6 +200,14 @@ def test_the_copy_of_another_project_is_not_used(server, settings, other):
     assert server.read == list(range(1, 11))
 
 
+def test_a_copy_that_another_release_made_in_another_format_is_not_used(server, settings, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(copying, "FORMAT", 1)
+        tasks(server, settings)
+
+    assert read_by(server, settings) == list(range(1, 11))
+
+
 def test_a_copy_is_for_its_owner_only(server, settings):
     tasks(server, settings)
 
