@@ -15,7 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
-from ml_backend.events import handle_event
+from ml_backend.events import take_event
 from ml_backend.model import RanerBackend, services
 from ml_backend.watcher import Watcher
 from nerloop.errors import BadInput, NerLoopError, QueueUnreachable
@@ -46,7 +46,7 @@ app = FastAPI(title="nerloop ML backend", lifespan=_lifespan)
 _basic = HTTPBasic(auto_error=False)
 
 
-def _authorize(request: Request, credentials: Annotated[HTTPBasicCredentials | None, Depends(_basic)]) -> None:
+async def _authorize(request: Request, credentials: Annotated[HTTPBasicCredentials | None, Depends(_basic)]) -> None:
     """Let a request in with the basic-auth password, or a webhook with its secret header; all where none is set."""
     settings = services().settings
     if not settings.basic_auth_user:
@@ -112,8 +112,10 @@ async def webhook(request: Request) -> dict[str, Any]:
     if not isinstance(action, str):
         raise BadInput("field 'action' is missing or not a string")
     try:
-        return await run_in_threadpool(handle_event, services(), action, body)
+        return await take_event(services(), action, body)
     except QueueUnreachable as error:
+        if action == "START_TRAINING":
+            raise  # a person asked for it, and nothing finds it later
         logger.warning("Event %s was not counted: %s; reconcile will find it", action, error)
         return {"deferred": action}
 

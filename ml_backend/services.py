@@ -3,9 +3,11 @@
 import logging
 from typing import Any
 
+from ml_backend.notes import Notes
 from nerloop.errors import BadInput, QueueUnreachable
+from nerloop.jobs import connect_redis
 from nerloop.loop import Loop
-from nerloop.project_state import Binding, default_model
+from nerloop.project_state import Binding, ProjectState, default_model
 from nerloop.settings import Settings
 from sync.connect import binding_of
 
@@ -18,6 +20,8 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.loop = Loop(settings)
+        # Label Studio waits one second for an answer to an event, and asks for no second one.
+        self.notes = Notes(ProjectState(connect_redis(settings, connect_seconds=0.3, answer_seconds=0.4)))
         self._bindings: dict[int, Binding] = {}
 
     def remember_binding(self, project_id: int, extra_params: Any) -> Binding:
@@ -29,17 +33,21 @@ class Services:
         """Take over a binding as it is stored, which another replica may have been told of."""
         self._bindings[binding.project_id] = binding
 
+    def known_binding(self, project_id: int) -> Binding | None:
+        """Return a project's binding as it was heard of here, or None; touches memory only."""
+        return self._bindings.get(project_id)
+
     def binding(self, project_id: int) -> Binding:
         """Return a project's binding: as /setup said it here, else as another replica or `connect` stored it.
 
         Raises `BadInput` for a project that is not connected. While Redis is down, a project this replica has not
         heard of is assumed to have a model of its own.
         """
-        known = self._bindings.get(project_id)
+        known = self.known_binding(project_id)
         if known is not None:
             return known
         try:
-            stored = self.loop.state.binding(project_id)
+            stored = self.notes.state.binding(project_id)
         except QueueUnreachable as error:
             logger.warning("Binding of project %s: %s; assuming its default model", project_id, error)
             return Binding(project_id, default_model(project_id), self.settings.train_threshold)

@@ -3,6 +3,7 @@
 Listens for the message that a promotion sends (a hint) and looks at the registry at every poll (the truth).
 """
 
+import gc
 import logging
 import os
 import socket
@@ -38,6 +39,8 @@ class Watcher:
 
     def _run(self) -> None:
         pubsub = self._services.loop.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        self._look()
+        gc.freeze()  # what is loaded by now stays; walking through it stops every request for up to half a second
         while not self._stopping.is_set():
             self._look()
             try:

@@ -185,12 +185,30 @@ def write_jsonl(path: Path, documents: Iterable[Document]) -> int:
     return count
 
 
+class Fingerprint:
+    """The sha256 of documents as canonical JSONL, the same in any order, computed as they come by.
+
+    It is that of the sorted sha256 sums of the lines, so that 32 bytes a document are kept and not the documents.
+    """
+
+    def __init__(self) -> None:
+        self._sums: list[bytes] = []
+
+    def add(self, document: Document) -> None:
+        """Take a document in."""
+        self._sums.append(hashlib.sha256(to_json(document).encode()).digest())
+
+    def hexdigest(self) -> str:
+        """Return the fingerprint of all documents taken in so far."""
+        return hashlib.sha256(b"".join(sorted(self._sums))).hexdigest()
+
+
 def fingerprint(documents: Iterable[Document]) -> str:
-    """Return the sha256 of the canonical JSONL, the same for the same documents in any order."""
-    digest = hashlib.sha256()
-    for line in sorted(to_json(document) for document in documents):
-        digest.update(line.encode() + b"\n")
-    return digest.hexdigest()
+    """Return the `Fingerprint` of documents that are at hand."""
+    computed = Fingerprint()
+    for document in documents:
+        computed.add(document)
+    return computed.hexdigest()
 
 
 def labels_of(documents: Iterable[Document]) -> list[str]:

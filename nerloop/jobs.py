@@ -13,7 +13,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
-from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.exceptions import AbandonedJobError, DuplicateJobError, InvalidJobOperation, NoSuchJobError
 from rq.job import Job
 
 from nerloop.errors import QueueUnreachable
@@ -58,6 +58,27 @@ class Jobs:
             timeout=self._settings.train_timeout_seconds,
             failure_ttl=self._settings.cool_down_seconds,
         )
+
+    def requeue_abandoned(self, model: str) -> bool:
+        """Queue the fine-tune again whose worker was killed, and tell whether there was one.
+
+        It does not cool down, which is for fine-tunes that failed by themselves; and a forced one stays forced.
+        """
+        with redis_errors():
+            try:
+                job = Job.fetch(fine_tune_id(model), connection=self._redis)
+            except NoSuchJobError:
+                return False
+            result = job.latest_result() if job.is_failed else None
+            if result is None or AbandonedJobError.__name__ not in (result.exc_string or ""):
+                return False
+            try:
+                job.requeue()
+                self._redis.persist(job.key)  # rq leaves the life time of a failed job on it
+            except InvalidJobOperation:  # somebody else did, or it has just cooled down
+                return False
+        logger.warning("Queued %s again, whose worker was killed", job.id)
+        return True
 
     def enqueue_refresh(self, project_id: int) -> bool:
         """Queue a refresh of a project's predictions unless one is queued or running."""
@@ -124,9 +145,9 @@ def refresh_id(project_id: int) -> str:
     return f"refresh-project-{project_id}"
 
 
-def connect_redis(settings: Settings) -> Redis:
+def connect_redis(settings: Settings, *, connect_seconds: float = 2, answer_seconds: float = 10) -> Redis:
     """Return a client; it connects at the first command. Short timeouts, since Redis is local or near."""
-    return Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=10)
+    return Redis.from_url(settings.redis_url, socket_connect_timeout=connect_seconds, socket_timeout=answer_seconds)
 
 
 @contextmanager

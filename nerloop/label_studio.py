@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -87,20 +88,26 @@ class LabelStudio:
         annotated: bool | None = None,
         lacking_version: str | None = None,
         min_predictions: int = 0,
+        changed_since: datetime | None = None,
+        ids: Sequence[int] = (),
         bare: bool = False,
         page_size: int = PAGE,
     ) -> Iterator[Task]:
         """Yield tasks by id, a page at a time: all, only annotated (or not), only those without a version's prediction.
 
-        `bare` leaves out annotations and predictions, which is faster. Safe against tasks that leave the filter while
-        the pages are read: each page starts behind the last id.
+        `changed_since` asks for those whose `updated_at` is not before it, `ids` for these only (some hundreds: they
+        stand in the address). `bare` leaves out annotations and predictions, which is faster. Safe against tasks that
+        leave the filter while the pages are read: each page starts behind the last id.
         """
+        wanted = _conditions(annotated, lacking_version, min_predictions)
+        if changed_since is not None:
+            moment = changed_since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            wanted.append(_condition("updated_at", "greater_or_equal", "Datetime", moment))
+        if ids:
+            wanted.append(_condition("id", "in_list", "List", list(ids)))
         last = 0
         while True:
-            conditions = [
-                *_conditions(annotated, lacking_version, min_predictions),
-                _condition("id", "greater", "Number", last),
-            ]
+            conditions = [*wanted, _condition("id", "greater", "Number", last)]
             rows = self._task_page(project.id, conditions, page_size, bare=bare)["tasks"]
             yield from (read_task(row, project.label_config) for row in rows)
             if len(rows) < page_size:

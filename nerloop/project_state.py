@@ -1,33 +1,59 @@
 """Our own keys in Redis, all of which can be rebuilt: from Label Studio, from the registry, or by waiting.
 
-nerloop:bindings             hash  project id → {"model", "train_threshold", "decoder"}
-nerloop:new-labels:MODEL     set   ids of annotations changed since the last decided run (a hint)
+nerloop:bindings             hash  project id → {"model", "train_threshold", "decoder", "annotations"}
+nerloop:waiting:MODEL        zset  ids of annotations changed since the last decided run → when that was noted (a hint)
 nerloop:replica:ID           str   {model: version} a backend replica serves; gone when the replica is
 nerloop:promotions           channel, says that a model's production has changed (a hint)
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import cast
 
 from redis import Redis
 
+from nerloop.annotations import AnnotationStrategy
 from nerloop.jobs import redis_errors
 from nerloop.tagging import DecoderKind
 
 BINDINGS = "nerloop:bindings"
 PROMOTIONS_CHANNEL = "nerloop:promotions"
 
+# By Redis's own clock, so that it does not matter whether those of our machines agree.
+NOTE = """
+local now = redis.call('TIME')
+for _, id in ipairs(ARGV) do
+    redis.call('ZADD', KEYS[1], 'NX', string.format('%d.%06d', now[1], now[2]), id)
+end
+return redis.call('ZCARD', KEYS[1])
+"""
+
 
 @dataclass(frozen=True)
 class Binding:
-    """A project, the model (business line) it feeds and is labelled by, its threshold of new labels, its decoder."""
+    """A project, the model (business line) it feeds and is labelled by, its threshold of new labels, its decoder.
+
+    `annotations` says which of a task's annotations count.
+    """
 
     project_id: int
     model: str
     train_threshold: int
     decoder: DecoderKind = "flat"
+    annotations: AnnotationStrategy = "ground-truth"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """New labels of a model: how many, and how many seconds ago the first and the last of them were noted.
+
+    A number of seconds is below 0 where Redis's clock was set back since.
+    """
+
+    count: int
+    oldest: float = 0.0
+    newest: float = 0.0
 
 
 def default_model(project_id: int) -> str:
@@ -40,6 +66,7 @@ class ProjectState:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._note = redis.register_script(NOTE)
 
     def bindings(self) -> list[Binding]:
         """Return all bindings, by project."""
@@ -67,25 +94,65 @@ class ProjectState:
 
     def add_new_labels(self, model: str, ids: Iterable[str]) -> int:
         """Note changed annotations and return how many are noted now; one noted twice counts once."""
-        return self._change_new_labels(model, add=set(ids))
+        with redis_errors():
+            return int(self._note(keys=[_waiting_key(model)], args=list(ids)))
 
     def remove_new_labels(self, model: str, ids: Iterable[str]) -> int:
         """Forget annotations that were created and deleted since the last run; return how many are noted now."""
-        return self._change_new_labels(model, remove=set(ids))
+        with redis_errors(), self._redis.pipeline() as pipe:
+            pipe.zrem(_waiting_key(model), *ids)
+            pipe.zcard(_waiting_key(model))
+            return int(pipe.execute()[-1])
 
     def new_label_ids(self, model: str) -> set[str]:
         """Return the noted annotations."""
         with redis_errors():
-            members = cast(set[bytes], self._redis.smembers(_new_labels_key(model)))
+            members = cast(list[bytes], self._redis.zrange(_waiting_key(model), 0, -1))
         return {member.decode() for member in members}
 
-    def correct_new_labels(self, model: str, noted: set[str], true: set[str]) -> None:
-        """Replace what was `noted` before Label Studio was read by what is `true`; what came meanwhile stays."""
-        self._change_new_labels(model, add=true, remove=noted - true)
+    def correct_new_labels(self, model: str, noted: set[str], true: Mapping[str, float | None]) -> None:
+        """Replace what was `noted` before Label Studio was read by what is `true`; what came meanwhile stays.
+
+        `true` holds when each was changed (Unix seconds), where that is known: one that was not noted has waited since
+        then, also when Redis was emptied. Those that were noted before Redis's clock was set back are dated anew.
+        """
+        key = _waiting_key(model)
+        with redis_errors():
+            seconds, microseconds = self._redis.time()
+            now = seconds + microseconds / 1e6
+            future = cast(list[bytes], self._redis.zrange(key, f"({now}", "+inf", byscore=True))
+            times = {label: now if at is None else min(at, now) for label, at in true.items()}
+            with self._redis.pipeline() as pipe:
+                if noted - true.keys():
+                    pipe.zrem(key, *(noted - true.keys()))
+                if times:
+                    pipe.zadd(key, times, nx=True)
+                if future:  # the clock was set back; xx: what is gone stays so
+                    pipe.zadd(key, {label: times.get(label.decode(), now) for label in future}, xx=True)
+                pipe.execute()
+
+    def forget_new_labels(self, model: str) -> None:
+        """Forget all that is noted of a model that no project feeds any more."""
+        with redis_errors():
+            self._redis.delete(_waiting_key(model))
 
     def new_labels(self, model: str) -> int:
         """Return how many annotations are noted."""
-        return self._change_new_labels(model)
+        return self.waiting(model).count
+
+    def waiting(self, model: str) -> Waiting:
+        """Return how many annotations are noted and for how long, by Redis's clock."""
+        key = _waiting_key(model)
+        with redis_errors(), self._redis.pipeline() as pipe:
+            pipe.time()
+            pipe.zcard(key)
+            pipe.zrange(key, 0, 0, withscores=True)
+            pipe.zrange(key, -1, -1, withscores=True)
+            (seconds, microseconds), count, first, last = pipe.execute()
+        if not count:
+            return Waiting(0)
+        now = seconds + microseconds / 1e6
+        return Waiting(count, now - first[0][1], now - last[0][1])
 
     def say_promoted(self, model: str) -> None:
         """Tell every replica to look at the registry now."""
@@ -106,17 +173,6 @@ class ProjectState:
             key.decode().rpartition(":")[2]: json.loads(value) for key, value in zip(keys, values, strict=True) if value
         }
 
-    def _change_new_labels(self, model: str, *, add: set[str] | None = None, remove: set[str] | None = None) -> int:
-        key = _new_labels_key(model)
-        with redis_errors(), self._redis.pipeline() as pipe:
-            if add:
-                pipe.sadd(key, *add)
-            if remove:
-                pipe.srem(key, *remove)
-            pipe.scard(key)
-            results: list[Any] = pipe.execute()
-        return int(results[-1])
 
-
-def _new_labels_key(model: str) -> str:
-    return f"nerloop:new-labels:{model}"
+def _waiting_key(model: str) -> str:
+    return f"nerloop:waiting:{model}"

@@ -23,6 +23,7 @@ class Runs:
     def __init__(self, client: MlflowClient, artifacts: Path | None) -> None:
         """`artifacts` is the folder for files where the address is a database; a server has its own store."""
         self._client = client
+        self._manifests: dict[str, tuple[str, Manifest]] = {}  # model → run and its manifest, which never changes
         self._artifacts = artifacts
 
     def store(self, model: str, snapshot: Path, manifest: Manifest, candidate: Candidate | None) -> str:
@@ -60,7 +61,7 @@ class Runs:
         return f"{self._client.get_run(run_id).info.artifact_uri}/checkpoint"
 
     def last_manifest(self, model: str) -> Manifest:
-        """Return the manifest of the last decided run, promoted or not; empty before the first."""
+        """Return the manifest of the last decided run, promoted or not; empty before the first. It is fetched once."""
         with registry_errors(f"reading the last run of {model}"):
             experiment = self._client.get_experiment_by_name(_experiment_name(model))
             if experiment is None:
@@ -73,10 +74,12 @@ class Runs:
             )
             if not runs:
                 return {}
-            with tempfile.TemporaryDirectory() as temporary:
-                path = self._client.download_artifacts(runs[0].info.run_id, "snapshot/manifest.json", temporary)
-                manifest: Manifest = json.loads(Path(path).read_text(encoding="utf-8"))
-                return manifest
+            run_id = runs[0].info.run_id
+            if self._manifests.get(model, ("",))[0] != run_id:
+                with tempfile.TemporaryDirectory() as temporary:
+                    path = self._client.download_artifacts(run_id, "snapshot/manifest.json", temporary)
+                    self._manifests[model] = (run_id, json.loads(Path(path).read_text(encoding="utf-8")))
+            return self._manifests[model][1]
 
     def _experiment(self, model: str) -> str:
         name = _experiment_name(model)

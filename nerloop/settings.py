@@ -16,6 +16,8 @@ SETTINGS_FILE = "settings.env"
 REGISTRY_FILE = "mlflow.db"
 MINIMUM = {
     "NERLOOP_TRAIN_THRESHOLD": 1,
+    "NERLOOP_QUIET_SECONDS": 0,
+    "NERLOOP_MAX_AGE_SECONDS": 0,
     "NERLOOP_GRACE_SECONDS": 0,
     "NERLOOP_POLL_SECONDS": 1,
     "NERLOOP_RECONCILE_SECONDS": 1,
@@ -81,6 +83,12 @@ class Settings:
     )
     train_threshold: int = _setting(
         "NERLOOP_TRAIN_THRESHOLD", 50, "New labels that start a fine-tune, where a project does not say otherwise."
+    )
+    quiet_seconds: int = _setting(
+        "NERLOOP_QUIET_SECONDS", 10, "Seconds without a new label before reaching the threshold starts a fine-tune."
+    )
+    max_age_seconds: int = _setting(
+        "NERLOOP_MAX_AGE_SECONDS", 86400, "Seconds after which a new label starts a fine-tune by itself; 0: never."
     )
     dev_share: float = _setting("NERLOOP_DEV_SHARE", 0.1, "Share of texts held out for early stopping and calibration.")
     gate_share: float = _setting("NERLOOP_GATE_SHARE", 0.1, "Share of texts held out for judging promotions.")

@@ -3,22 +3,18 @@
 Asking for it is label_studio.py's; behind these classes nobody indexes Label Studio's JSON.
 """
 
-import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from nerloop.documents import Document, Entity
+from nerloop.documents import Entity
 from nerloop.label_config import LabelConfig, parse_label_config
-
-logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
 
-PROJECT_FIELDS = ("id", "title", "label_config", "model_version", "task_number")
+PROJECT_FIELDS = ("id", "title", "label_config", "model_version", "task_number", "created_at")
 
 
 @dataclass(frozen=True)
@@ -30,6 +26,7 @@ class Project:
     label_config_xml: str
     model_version: str
     tasks: int
+    created_at: str = ""
 
     @cached_property
     def label_config(self) -> LabelConfig:
@@ -49,24 +46,34 @@ class TaskPrediction:
 
 @dataclass(frozen=True)
 class Annotation:
-    """A submitted annotation. `was_cancelled` means that the annotator skipped the task."""
+    """A submitted annotation. `was_cancelled` means that the annotator skipped the task.
+
+    `annotator` is the id of the user who made it, None where Label Studio knows none.
+    """
 
     id: int
     result: tuple[Any, ...]
     was_cancelled: bool
     ground_truth: bool
     updated_at: str
+    annotator: int | None = None
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task with its annotations and predictions; `text` is None where the field is missing or not a string."""
+    """A task with its annotations and predictions; `text` is None where the field is missing or not a string.
+
+    `updated_at`, by Label Studio's clock, moves when one of its annotations is made, changed or deleted by hand;
+    `annotation_count`, skips included, is known also where the annotations were not asked for.
+    """
 
     id: int
     text: str | None
     annotations: tuple[Annotation, ...] = ()
     predictions: tuple[TaskPrediction, ...] = ()
     has_drafts: bool = False
+    updated_at: str = ""
+    annotation_count: int = 0
 
 
 def task_text(data: object, field: str) -> str | None:
@@ -83,6 +90,7 @@ def read_project(row: Json) -> Project:
         label_config_xml=row["label_config"],
         model_version=row.get("model_version") or "",
         tasks=row.get("task_number") or 0,
+        created_at=row.get("created_at") or "",
     )
 
 
@@ -99,6 +107,7 @@ def read_task(row: Json, config: LabelConfig) -> Task:
                 was_cancelled=bool(item["was_cancelled"]),
                 ground_truth=bool(item["ground_truth"]),
                 updated_at=item["updated_at"],
+                annotator=_user_id(item.get("completed_by")),
             )
             for item in row.get("annotations") or ()
         ),
@@ -112,24 +121,12 @@ def read_task(row: Json, config: LabelConfig) -> Task:
             for item in row.get("predictions") or ()
         ),
         has_drafts=bool(row.get("drafts")),
+        updated_at=row.get("updated_at") or "",
+        annotation_count=(row.get("total_annotations") or 0) + (row.get("cancelled_annotations") or 0),
     )
 
 
-def documents(project: Project, tasks: Iterable[Task]) -> Iterator[Document]:
-    """Turn annotated tasks into documents, in the order of the tasks.
-
-    One annotation speaks for a task: the ground truth if there is one, else the one submitted or changed last. Skipped
-    tasks say nothing; a submitted annotation without regions says that the text holds no entity. Regions that make no
-    sense are left out with a warning.
-    """
-    for task in tasks:
-        submitted = [annotation for annotation in task.annotations if not annotation.was_cancelled]
-        if task.text is None or not submitted:
-            continue
-        chosen = max(submitted, key=lambda a: (a.ground_truth, datetime.fromisoformat(a.updated_at), a.id))
-        entities, wrong = project.label_config.entities(task.text, chosen.result)
-        if wrong:
-            logger.warning(
-                "Task %s, annotation %s: left out %s regions with wrong offsets or labels", task.id, chosen.id, wrong
-            )
-        yield Document(f"{project.id}-{task.id}", task.text, entities)
+def _user_id(user: object) -> int | None:
+    """Read a user, whom Label Studio names by id or, from some endpoints, as an object."""
+    identifier = user.get("id") if isinstance(user, Mapping) else user
+    return identifier if isinstance(identifier, int) else None

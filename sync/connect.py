@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from nerloop.annotations import ANNOTATION_STRATEGIES, AnnotationStrategy
 from nerloop.errors import BadInput, BadLabelConfig
 from nerloop.label_studio import LabelStudio
 from nerloop.project_state import Binding, default_model
@@ -36,6 +37,7 @@ def connect(
     model: str | None = None,
     train_threshold: int | None = None,
     decoder: DecoderKind | None = None,
+    annotations: AnnotationStrategy | None = None,
 ) -> Binding:
     """Connect a project and return its binding; what is None stays as Label Studio stores it, else has its default.
 
@@ -52,7 +54,11 @@ def connect(
     old = _our_backend(label_studio, settings, project)
     stored = binding_of(project_id, old.get("extra_params"), settings)
     binding = Binding(
-        project_id, model or stored.model, train_threshold or stored.train_threshold, decoder or stored.decoder
+        project_id,
+        model or stored.model,
+        train_threshold or stored.train_threshold,
+        decoder or stored.decoder,
+        annotations or stored.annotations,
     )
     _save_backend(label_studio, settings, binding, old.get("id"))
     _save_webhook(label_studio, settings, project, old.get("url") or settings.backend_url)
@@ -71,9 +77,17 @@ def connect(
 def bindings(label_studio: LabelStudio, settings: Settings) -> Iterator[Binding]:
     """Yield the bindings that Label Studio stores, reading every project's connection."""
     for project in label_studio.projects():
-        for backend in label_studio.ml_backends(project.id):
-            if _same(backend.get("url"), settings.backend_url):
-                yield binding_of(project.id, backend.get("extra_params"), settings)
+        binding = stored_binding(label_studio, settings, project.id)
+        if binding is not None:
+            yield binding
+
+
+def stored_binding(label_studio: LabelStudio, settings: Settings, project_id: int) -> Binding | None:
+    """Return the binding that Label Studio stores of a project, or None where it is not connected to us."""
+    for backend in label_studio.ml_backends(project_id):
+        if _same(backend.get("url"), settings.backend_url):
+            return binding_of(project_id, backend.get("extra_params"), settings)
+    return None
 
 
 def binding_of(project_id: int, extra_params: object, settings: Settings) -> Binding:
@@ -86,7 +100,11 @@ def binding_of(project_id: int, extra_params: object, settings: Settings) -> Bin
         logger.warning("Project %s, extra params of its ML backend: %s", project_id, error)
         name = default_model(project_id)
     threshold = given if isinstance(given, int) and given >= 1 else settings.train_threshold
-    return Binding(project_id, name, threshold, "nested" if params.get("decoder") == "nested" else "flat")
+    decoder: DecoderKind = "nested" if params.get("decoder") == "nested" else "flat"
+    strategy = next(
+        (known for known in ANNOTATION_STRATEGIES if known == params.get("annotations")), Binding.annotations
+    )
+    return Binding(project_id, name, threshold, decoder, strategy)
 
 
 def _check_config(project: Project) -> None:
@@ -128,6 +146,7 @@ def _save_backend(label_studio: LabelStudio, settings: Settings, binding: Bindin
             "model": binding.model,
             "train_threshold": binding.train_threshold,
             "decoder": binding.decoder,
+            "annotations": binding.annotations,
         },
         "auth_method": "NONE",
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from nerloop import checkpoint
-from nerloop.documents import Document, Manifest, write_jsonl
+from nerloop.documents import Document, Manifest
 from nerloop.errors import BadInput, RegistryError
 from nerloop.evaluation import Evaluation, evaluate
 from nerloop.gate import Decision, Rival, decide
@@ -188,27 +188,26 @@ def register_checkpoint(
         raise BadInput(f"no project is connected to model {model!r}, to judge a candidate by; see `nerloop status`")
     projects = [loop.label_studio.project(binding.project_id) for binding in bound]
     shown = shown_as(projects, tagger.decoder.labels)
-    labelled = snapshot(loop.label_studio, projects)
-    if not shown:
-        raise BadInput(
-            f"none of its labels ({', '.join(tagger.decoder.labels)}) is one of model {model} "
-            f"({', '.join(labelled.labels)}); say in the labelling config which are the same, with predicted_values"
-        )
-    sides = split(labelled.documents, loop.settings.dev_share, loop.settings.gate_share)
-    used_dev = sum(len(document.entities) for document in sides.dev) >= MIN_DEV_ENTITIES
-    gate = gate_documents(sides, used_dev=used_dev)
-    if not any(document.entities for document in gate):
-        raise BadInput(f"no labelled entity on a held-out text of model {model} to judge by; label more tasks")
-    serving = loop.serving.update(model)
-    judgement = judge(loop, model, tagger, serving, projects, gate)
-    decision = judgement.decision
-    if why_forced:
-        decision = decision.forced(by, why_forced)
-    if by and not decision.forced_by:
-        decision = replace(decision, reason=f"{decision.reason}; registered by {by}")
     with tempfile.TemporaryDirectory() as folder:
         dataset, copy = Path(folder) / "dataset.jsonl", Path(folder) / "checkpoint"
-        write_jsonl(dataset, labelled.documents)
+        labelled = snapshot(loop, bound, projects, dataset)
+        if not shown:
+            raise BadInput(
+                f"none of its labels ({', '.join(tagger.decoder.labels)}) is one of model {model} "
+                f"({', '.join(labelled.labels)}); say in the labelling config which are the same, with predicted_values"
+            )
+        sides = split(labelled.documents, loop.settings.dev_share, loop.settings.gate_share)
+        used_dev = sum(len(document.entities) for document in sides.dev) >= MIN_DEV_ENTITIES
+        gate = gate_documents(sides, used_dev=used_dev)
+        if not any(document.entities for document in gate):
+            raise BadInput(f"no labelled entity on a held-out text of model {model} to judge by; label more tasks")
+        serving = loop.serving.update(model)
+        judgement = judge(loop, model, tagger, serving, projects, gate)
+        decision = judgement.decision
+        if why_forced:
+            decision = decision.forced(by, why_forced)
+        if by and not decision.forced_by:
+            decision = replace(decision, reason=f"{decision.reason}; registered by {by}")
         checkpoint.save(tagger, made, copy)
         candidate = Candidate(
             folder=copy,

@@ -1,51 +1,82 @@
-"""From Label Studio to documents, for exports and training snapshots alike. Owns what counts as a label."""
+"""From Label Studio to documents, for exports and training snapshots alike. Owns what counts as a new label."""
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
-from nerloop.documents import Document, Manifest, fingerprint, write_jsonl
+from nerloop.annotations import AnnotationStrategy, Labelled, labelled
+from nerloop.documents import Document, Fingerprint, Manifest, read_jsonl, write_jsonl
 from nerloop.label_studio import LabelStudio
+from nerloop.loop import Loop
+from nerloop.project_state import Binding
 from nerloop.settings import Settings
 from nerloop.split import side_of
-from nerloop.tasks import Annotation, Project, Task, documents
+from nerloop.tasks import Project
+from sync.connect import stored_binding
+from sync.label_copy import label_copy
+
+logger = logging.getLogger(__name__)
+
+Changes = dict[str, float | None]
+"""Annotation id → when it was changed last, in Unix seconds; None for one that is gone."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The labelled documents of a model's projects at one moment, and the annotations they come from."""
+    """The labelled documents of a model's projects at one moment, and the annotations they come from.
 
-    documents: tuple[Document, ...]
+    The documents are in the JSONL file `path`, ordered by project and task: the same labels make the same bytes.
+    `conflicting_documents` are those whose annotators disagree.
+    """
+
+    path: Path
     manifest: Manifest
     labels: tuple[str, ...]
+    fingerprint: str
+    conflicting_documents: int
 
     @property
-    def fingerprint(self) -> str:
-        """sha256 of the canonical JSONL."""
-        return fingerprint(self.documents)
+    def documents(self) -> list[Document]:
+        """The documents, read from the file."""
+        return read_jsonl(self.path)
 
 
-def export(label_studio: LabelStudio, project: Project, path: Path) -> int:
+def export(loop: Loop, project: Project, path: Path) -> int:
     """Write a project's labelled documents as JSONL, ordered by task, and return their number.
 
-    Streamed a page at a time and written atomically. Raises `BadInput` where the file cannot be written.
+    Written atomically, without holding them in memory. Raises `BadInput` where the file cannot be written.
     """
-    return write_jsonl(path, documents(project, label_studio.tasks(project, annotated=True)))
+    binding = stored_binding(loop.label_studio, loop.settings, project.id)
+    strategy = binding.annotations if binding else Binding.annotations
+    return write_jsonl(path, (found.document for found in _labelled(loop, project, strategy, {})))
 
 
-def snapshot(label_studio: LabelStudio, projects: Iterable[Project]) -> Snapshot:
-    """Read the labelled documents of all projects that feed a model, with the manifest of their annotations."""
-    found: list[Document] = []
+def snapshot(loop: Loop, bound: Sequence[Binding], projects: Sequence[Project], path: Path) -> Snapshot:
+    """Write the labelled documents of all projects that feed a model to `path`, with what they come from.
+
+    `projects` are those that are `bound`. They are written as they are read, not held in memory.
+    """
+    strategies = {binding.project_id: binding.annotations for binding in bound}
     manifest: Manifest = {}
-    labels: set[str] = set()
-    for project in projects:
-        labels.update(project.label_config.labels)
-        tasks = _noting(label_studio.tasks(project, annotated=True), manifest)
-        found.extend(documents(project, tasks))
-    return Snapshot(tuple(found), manifest, tuple(sorted(labels)))
+    fingerprint = Fingerprint()
+    conflicting = 0
+
+    def documents() -> Iterator[Document]:
+        nonlocal conflicting
+        for project in projects:
+            for found in _labelled(loop, project, strategies[project.id], manifest):
+                conflicting += found.conflicting
+                fingerprint.add(found.document)
+                yield found.document
+
+    count = write_jsonl(path, documents())
+    if conflicting:
+        logger.info("Of %s documents %s have annotators who disagree", count, conflicting)
+    labels = {label for project in projects for label in project.label_config.labels}
+    return Snapshot(path, manifest, tuple(sorted(labels)), fingerprint.hexdigest(), conflicting)
 
 
 def sample_texts(
@@ -57,13 +88,23 @@ def sample_texts(
     yield from islice(usable, count)
 
 
-def new_labels(label_studio: LabelStudio, projects: Iterable[Project], decided: Manifest) -> set[str]:
-    """Return ids of the annotations that were created, changed or deleted since a manifest; each counts once."""
+def new_labels(loop: Loop, projects: Iterable[Project], decided: Manifest) -> Changes:
+    """Return the annotations that were created, changed or deleted since a manifest; each counts once.
+
+    Only submitted ones are labels: never drafts, never skips.
+    """
     present: Manifest = {}
+    changed_at: dict[str, str] = {}
     for project in projects:
-        for _ in _noting(label_studio.tasks(project, annotated=True), present):
-            pass
-    return changed_labels(present, decided)
+        with label_copy(loop.label_studio, project, loop.settings) as copy:
+            for key, content, updated_at in copy.labels():
+                present[key] = content
+                if decided.get(key) != content:
+                    changed_at[key] = updated_at
+    return {
+        key: datetime.fromisoformat(changed_at[key]).timestamp() if key in changed_at else None
+        for key in changed_labels(present, decided)
+    }
 
 
 def changed_labels(present: Manifest, decided: Manifest) -> set[str]:
@@ -71,25 +112,11 @@ def changed_labels(present: Manifest, decided: Manifest) -> set[str]:
     return {key for key in present.keys() | decided.keys() if present.get(key) != decided.get(key)}
 
 
-def _noting(tasks: Iterable[Task], manifest: Manifest) -> Iterator[Task]:
-    """Pass tasks through and enter their submitted annotations (never drafts, never skips) into the manifest."""
-    for task in tasks:
-        manifest.update(
-            {
-                str(annotation.id): _content_hash(annotation)
-                for annotation in task.annotations
-                if not annotation.was_cancelled
-            }
-        )
-        yield task
-
-
-def _content_hash(annotation: Annotation) -> str:
-    """Hash what an annotation says, so that saving it again unchanged is no new label."""
-    said = sorted(
-        json.dumps([region.get("from_name"), region.get("value")], sort_keys=True, ensure_ascii=False)
-        for region in annotation.result
-        if isinstance(region, dict)
-    )
-    content = "\n".join([*said, str(annotation.ground_truth)])
-    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def _labelled(loop: Loop, project: Project, strategy: AnnotationStrategy, manifest: Manifest) -> Iterator[Labelled]:
+    """Yield a project's labelled documents by task, and enter their annotations into the manifest."""
+    with label_copy(loop.label_studio, project, loop.settings, exact=True) as copy:
+        manifest.update((key, content) for key, content, _ in copy.labels())
+        for task in copy.tasks():
+            found = labelled(project, task, strategy)
+            if found is not None:
+                yield found

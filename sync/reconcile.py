@@ -4,13 +4,16 @@ Webhooks, messages and Redis may all be lost: Label Studio and the registry say 
 """
 
 import logging
+from collections.abc import Iterator
 
-from nerloop.errors import NerLoopError
+from nerloop.errors import ProjectNotFound
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.tasks import Project
+from nerloop.troubles import Troubles
 from nerloop.versions import Production
-from sync.connect import bindings
+from sync.connect import stored_binding
+from sync.label_copy import forget_others
 from sync.predictions import grace_is_over, old_predictions
 from sync.pull import new_labels
 from sync.push import push
@@ -18,38 +21,59 @@ from sync.push import push
 logger = logging.getLogger(__name__)
 
 
-def reconcile(loop: Loop) -> None:
-    """Rebuild bindings and counts of new labels; queue fine-tunes that are due and refreshes of stale predictions.
+def reconcile(loop: Loop, troubles: Troubles) -> None:
+    """Rebuild bindings and the noted new labels; finish promotions and queue refreshes of stale predictions.
 
-    A project or model that cannot be read is logged and left for the next time. Raises while Label Studio or Redis
-    is down as a whole.
+    What becomes of the labels is sync/trigger.py's. A project or model that cannot be read is logged, once while the
+    trouble lasts, and left for the next time. Raises while Label Studio or Redis is down as a whole.
     """
     noted = loop.state.bindings()
-    found = list(bindings(loop.label_studio, loop.settings))
+    found = list(_bindings(loop, noted, troubles))
     loop.state.correct_bindings(noted, found)
+    _forget_gone(loop, noted, found)
     for model in sorted({binding.model for binding in found}):
         bound = [binding for binding in found if binding.model == model]
-        try:
-            _reconcile_model(loop, model, bound)
-        except NerLoopError as error:
-            logger.error("Model %s: %s", model, error)
+        with troubles.of(f"Counting the new labels of model {model}"):
+            _count_new_labels(loop, model, bound)
+        with troubles.of(f"Finishing the promotions of model {model}"):
+            for passed in (version for version in loop.registry.versions(model) if version.decision == "passed"):
+                push(loop, passed)  # its worker ended before that, or it waited for a pause to end; the newest first
+            loop.registry.point_alias(model)  # whoever changed production may have died before that
+        for binding in bound:
+            with troubles.of(f"Refreshing project {binding.project_id}"):
+                if _is_stale(loop, loop.label_studio.project(binding.project_id), loop.registry.production(model)):
+                    loop.jobs.enqueue_refresh(binding.project_id)
 
 
-def _reconcile_model(loop: Loop, model: str, bound: list[Binding]) -> None:
+def _bindings(loop: Loop, noted: list[Binding], troubles: Troubles) -> Iterator[Binding]:
+    """Yield the bindings that Label Studio stores; a project that cannot be read keeps the one that was noted."""
+    for project in loop.label_studio.projects():
+        binding = next((known for known in noted if known.project_id == project.id), None)
+        with troubles.of(f"Project {project.id}"):
+            try:
+                binding = stored_binding(loop.label_studio, loop.settings, project.id)
+            except ProjectNotFound:  # deleted since the projects were listed
+                binding = None
+        if binding is not None:
+            yield binding
+
+
+def _forget_gone(loop: Loop, noted: list[Binding], found: list[Binding]) -> None:
+    """Forget what is kept of projects that were deleted or disconnected, and of models that no project feeds now."""
+    bound = {binding.project_id for binding in found}
+    for binding in noted:
+        if binding.project_id not in bound:
+            logger.info("Project %s is gone or no longer connected; model %s", binding.project_id, binding.model)
+    for model in {binding.model for binding in noted} - {binding.model for binding in found}:
+        loop.state.forget_new_labels(model)
+    forget_others(loop.settings, bound)
+
+
+def _count_new_labels(loop: Loop, model: str, bound: list[Binding]) -> None:
+    """Correct what is noted of a model; where one of its projects cannot be read, nothing can be said of any."""
     noted = loop.state.new_label_ids(model)
     projects = [loop.label_studio.project(binding.project_id) for binding in bound]
-    changed = new_labels(loop.label_studio, projects, loop.registry.runs.last_manifest(model))
-    loop.state.correct_new_labels(model, noted, changed)
-    threshold = min(binding.train_threshold for binding in bound)
-    if len(changed) >= threshold and loop.jobs.enqueue_fine_tune(model):
-        logger.info("Model %s: %s new labels (threshold %s)", model, len(changed), threshold)
-    for passed in (version for version in loop.registry.versions(model) if version.decision == "passed"):
-        push(loop, passed)  # its worker ended before the promotion, or it waited for a pause to end; the newest first
-    loop.registry.point_alias(model)  # whoever changed production may have died before that
-    production = loop.registry.production(model)
-    for project in projects:
-        if _is_stale(loop, project, production):
-            loop.jobs.enqueue_refresh(project.id)
+    loop.state.correct_new_labels(model, noted, new_labels(loop, projects, loop.registry.runs.last_manifest(model)))
 
 
 def _is_stale(loop: Loop, project: Project, production: Production) -> bool:

@@ -31,7 +31,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """A whole running stack without the demo project; old predictions go at once and reconcile runs often."""
+    """A whole running stack without the demo project; what waits elsewhere (old predictions, pauses) is short here."""
     running = Sandbox(
         tmp_path_factory.mktemp("stack") / "home",
         NERLOOP_GRACE_SECONDS="0",
@@ -39,6 +39,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         NERLOOP_POLL_SECONDS="2",
         NERLOOP_COOL_DOWN_SECONDS="5",
         NERLOOP_TRAIN_THRESHOLD="50",
+        NERLOOP_QUIET_SECONDS="2",
     )
     with running:
         yield running

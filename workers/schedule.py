@@ -1,26 +1,37 @@
-"""What runs by the clock: reconcile. In this process and not on a queue, where a long refresh would hold it up."""
+"""What runs by the clock: reconcile, and the look for fine-tunes that are due.
 
-import logging
+In this process and not on a queue, where a long refresh would hold them up.
+"""
+
 import signal
 import threading
+import time
 
-from nerloop.errors import NerLoopError
 from nerloop.loop import Loop
 from nerloop.settings import Settings
+from nerloop.troubles import Troubles
 from sync.reconcile import reconcile
+from sync.trigger import queue_due
 
-logger = logging.getLogger(__name__)
+SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def run_schedule(settings: Settings) -> None:
-    """Reconcile now and at every interval until told to stop; while a server is down, leave it to the next time."""
+    """Reconcile now and at every interval, look each second for what is due, until told to stop.
+
+    While a server is down, all of it is left to the next time.
+    """
     loop = Loop(settings)
+    troubles = Troubles()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    next_reconcile = time.monotonic()
     while not stopping.is_set():
-        try:
-            reconcile(loop)
-        except NerLoopError as error:
-            logger.warning("Reconcile is put off: %s", error)
-        stopping.wait(settings.reconcile_seconds)
+        if time.monotonic() >= next_reconcile:
+            with troubles.of("Reconcile"):
+                reconcile(loop, troubles)
+            next_reconcile = time.monotonic() + settings.reconcile_seconds
+        with troubles.of("The look for what is due"):
+            queue_due(loop)
+        stopping.wait(SECONDS_BETWEEN_LOOKS)

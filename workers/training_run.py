@@ -10,7 +10,7 @@ from typing import Any
 
 from nerloop import checkpoint
 from nerloop.admission import MIN_TEXTS, admission
-from nerloop.documents import Manifest, write_jsonl
+from nerloop.documents import Manifest
 from nerloop.label_matching import known_as
 from nerloop.loop import Loop
 from nerloop.models import STARTER, load_model
@@ -23,7 +23,9 @@ from nerloop.tasks import Project
 from nerloop.trainer import Fit, Progress, Trainer
 from nerloop.versions import Candidate, Production
 from sync.judge import Outcome, gate_documents, judge, judge_again, settle, shown_as
-from sync.pull import Snapshot, changed_labels, new_labels, sample_texts, snapshot
+from sync.label_copy import forget_others
+from sync.pull import Snapshot, new_labels, sample_texts, snapshot
+from sync.trigger import due
 
 logger = logging.getLogger(__name__)
 
@@ -40,23 +42,24 @@ class TrainingRun:
         self._next_word = 0.0
 
     def run(self, model: str, *, forced: bool = False) -> Outcome:
-        """Run to the end. Unless `forced`, a run for fewer new labels than the threshold ends as `not_due`.
+        """Run to the end. Unless `forced`, a run for labels that are not due by count or age ends as `not_due`.
 
         Raises what Label Studio or the registry raise; nothing is then visible, and the labels still count as new.
         """
         self._on_progress({"step": "reading labels"})
         production = self._loop.registry.production(model)
-        bound = [binding for binding in self._loop.state.bindings() if binding.model == model]
+        bindings = self._loop.state.bindings()
+        forget_others(self._loop.settings, [binding.project_id for binding in bindings])
+        bound = [binding for binding in bindings if binding.model == model]
         if not bound:
             return Outcome("not_due", f"no project is connected to model {model}")
         projects = [self._loop.label_studio.project(binding.project_id) for binding in bound]
-        labelled = snapshot(self._loop.label_studio, projects)
-        if not forced and not self._is_due(model, labelled.manifest, bound):
-            return Outcome("not_due", "fewer new labels than the threshold")
-        sides = split(labelled.documents, self._loop.settings.dev_share, self._loop.settings.gate_share)
+        if not forced and not self._is_due(model, bound, projects):
+            return Outcome("not_due", "fewer new labels than the threshold, and none has waited for the maximum age")
         with tempfile.TemporaryDirectory(dir=empty_work_folder(self._loop.settings.home, model)) as folder:
             dataset = Path(folder) / "dataset.jsonl"
-            write_jsonl(dataset, labelled.documents)
+            labelled = snapshot(self._loop, bound, projects, dataset)
+            sides = split(labelled.documents, self._loop.settings.dev_share, self._loop.settings.gate_share)
             missing = _missing(sides)
             if missing:
                 self._loop.registry.runs.record_no_data(model, dataset, labelled.manifest, missing)
@@ -64,15 +67,18 @@ class TrainingRun:
             else:
                 outcome = self._train_and_decide(model, production, bound, projects, labelled, sides, dataset)
         # What was submitted meanwhile counts towards the next run.
-        noted = self._loop.state.new_label_ids(model)
-        changed = new_labels(self._loop.label_studio, projects, labelled.manifest)
-        self._loop.state.correct_new_labels(model, noted, changed)
+        self._correct_new_labels(model, projects, labelled.manifest)
         logger.info("Fine-tune of %s: %s (%s)", model, outcome.decision, outcome.reason)
         return outcome
 
-    def _is_due(self, model: str, manifest: Manifest, bound: list[Binding]) -> bool:
-        changed = changed_labels(manifest, self._loop.registry.runs.last_manifest(model))
-        return len(changed) >= min(binding.train_threshold for binding in bound)
+    def _is_due(self, model: str, bound: list[Binding], projects: list[Project]) -> bool:
+        self._correct_new_labels(model, projects, self._loop.registry.runs.last_manifest(model))
+        threshold = min(binding.train_threshold for binding in bound)
+        return bool(due(self._loop.state.waiting(model), threshold, self._loop.settings, quiet=True))
+
+    def _correct_new_labels(self, model: str, projects: list[Project], decided: Manifest) -> None:
+        noted = self._loop.state.new_label_ids(model)
+        self._loop.state.correct_new_labels(model, noted, new_labels(self._loop, projects, decided))
 
     def _train_and_decide(
         self,
@@ -101,7 +107,7 @@ class TrainingRun:
         version = production.version
         if version is not None and version.provisional and not judgement.decision.provisional:
             judge_again(self._loop, version, judgement.production, projects, gate)
-        metrics = {**judgement.metrics, **_metrics(sides, fit, time.monotonic() - started)}
+        metrics = {**judgement.metrics, **_metrics(labelled, sides, fit, time.monotonic() - started)}
         folder = dataset.parent / "checkpoint"
         texts = sample_texts(self._loop.label_studio, projects, settings, MIN_TEXTS)
         found = admission(tagger, texts, settings.checkpoint_cache)
@@ -184,8 +190,9 @@ def _missing(sides: Split) -> str:
     return ""
 
 
-def _metrics(sides: Split, fit: Fit, seconds: float) -> dict[str, float]:
+def _metrics(labelled: Snapshot, sides: Split, fit: Fit, seconds: float) -> dict[str, float]:
     return {
+        "conflicting_documents": labelled.conflicting_documents,
         "train_documents": len(sides.train),
         "dev_documents": len(sides.dev),
         "near_duplicates": sides.near_duplicates,

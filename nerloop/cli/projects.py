@@ -5,8 +5,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from nerloop.annotations import ANNOTATION_STRATEGIES, AnnotationStrategy
 from nerloop.errors import BadInput
 from nerloop.loop import Loop
+from nerloop.project_state import Binding
 from nerloop.settings import Settings
 from nerloop.tagging import DecoderKind
 
@@ -26,23 +28,40 @@ console = Console(stderr=True)
     type=click.Choice(["flat", "nested"]),
     help="nested: entities may overlap.  [default: as it is, else flat]",
 )
-def connect(project_id: int, model: str | None, train_threshold: int | None, decoder: DecoderKind | None) -> None:
+@click.option(
+    "--annotations",
+    type=click.Choice(ANNOTATION_STRATEGIES),
+    help="Where a task has several: the last one, the ground truth first, or what most annotators agree on.  "
+    "[default: as it is, else ground-truth]",
+)
+def connect(
+    project_id: int,
+    model: str | None,
+    train_threshold: int | None,
+    decoder: DecoderKind | None,
+    annotations: AnnotationStrategy | None,
+) -> None:
     """Bind a Label Studio project to a model. Safe to run again; existing annotations count as new labels.
 
     \b
     nerloop connect --project 3 --model medical --train-threshold 100
     nerloop connect --project 3 --decoder nested
+    nerloop connect --project 3 --annotations majority
     """
     from sync import connect as connecting  # the SDK of Label Studio takes a second
 
     loop = Loop(Settings.load())
-    binding = connecting.connect(loop.label_studio, loop.settings, project_id, model, train_threshold, decoder)
+    binding = connecting.connect(
+        loop.label_studio, loop.settings, project_id, model, train_threshold, decoder, annotations
+    )
     loop.state.save_binding(binding)
     loop.jobs.enqueue_refresh(project_id)
     labels = ", ".join(loop.label_studio.project(project_id).label_config.labels)
     console.print(f"[green]✓[/] Project {project_id} feeds model [bold]{binding.model}[/], labels {labels}")
     if binding.decoder == "nested":
         console.print("  Its next fine-tune learns entities that overlap (decoder nested).")
+    if binding.annotations != Binding.annotations:
+        console.print(f"  Where a task has several annotations, its next fine-tune goes by: {binding.annotations}.")
     console.print(f"  A fine-tune starts at {binding.train_threshold} new labels; predictions are on their way.")
 
 
@@ -63,7 +82,7 @@ def export(project_id: int, output: Path) -> None:
     if not output.parent.is_dir():
         raise BadInput(f"{output.parent}: no such folder; make it first or write elsewhere")
     with console.status("Exporting …"):
-        count = pull.export(loop.label_studio, loop.label_studio.project(project_id), output)
+        count = pull.export(loop, loop.label_studio.project(project_id), output)
     console.print(f"[green]✓[/] {count} documents in {output}")
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from nerloop.embedded.sandbox import Sandbox, free_port, wait_until
 from nerloop.embedded.stack import Stack
 from nerloop.jobs import fine_tune_id, refresh_id
 from nerloop.loop import Loop
+from nerloop.settings import Settings
 from nerloop.tasks import Project
 from sync.connect import bindings
 from sync.pull import new_labels
@@ -125,6 +127,7 @@ class Rig:
         self.stack.__enter__()
         self.loop: Loop = self.stack.loop
         self.second = Server("ml_backend", environ=self.elsewhere("replica", free_port()), log=folder / "replica.log")
+        self.checking = Loop(Settings.load(self.elsewhere("checking")))  # sees what is there with eyes of its own
         settings = self.loop.settings
         replicas = [settings.backend_url, self._second_url]
         wait_until(lambda: all(_answers(f"{url}/health") for url in replicas), 120, "both replicas")
@@ -235,7 +238,8 @@ class Rig:
         assert {version.decision for version in made} <= {"promoted", "rejected", "superseded"}
         for version in made:
             assert registry.download(version, self.home.with_name("check") / str(registry)).is_dir()  # sums are checked
-        changed = new_labels(label_studio, [project], registry.runs.last_manifest(model))
+        shutil.rmtree(self.checking.settings.home, ignore_errors=True)  # else the copy of labels would judge itself
+        changed = new_labels(self.checking, [project], registry.runs.last_manifest(model))
         assert changed == self.loop.state.new_label_ids(model), "a label is lost or counted twice"
         doubled = label_studio.count_tasks(project.id, annotated=False, min_predictions=2)
         assert not doubled, f"{doubled} tasks have two predictions"
@@ -252,7 +256,7 @@ class Rig:
             "decided": not any(version.decision == "passed" for version in loop.registry.versions(model)),
             "fresh": not self.stack.stale(project, production.name),
             "single": not label_studio.count_tasks(project.id, annotated=False, min_predictions=2),
-            "counted": new_labels(label_studio, [project], loop.registry.runs.last_manifest(model))
+            "counted": new_labels(self.checking, [project], loop.registry.runs.last_manifest(model))
             == loop.state.new_label_ids(model),
         }
         return all(self.facts.values())

@@ -1,6 +1,7 @@
 """Label Studio's ML backend protocol, against the real app with a real Valkey and a real registry."""
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +13,14 @@ from fastapi.testclient import TestClient
 
 from ml_backend import model as backend_model
 from ml_backend.app import app
+from ml_backend.notes import Notes
 from ml_backend.services import Services
 from nerloop import checkpoint
 from nerloop.demo import label_config_for
 from nerloop.gate import Decision
-from nerloop.jobs import Jobs, fine_tune_id, refresh_id
+from nerloop.jobs import Jobs, connect_redis, fine_tune_id, refresh_id
 from nerloop.loop import Loop
-from nerloop.project_state import Binding
+from nerloop.project_state import Binding, ProjectState
 from nerloop.promotions import STARTER_VERSION
 from nerloop.settings import Settings
 from nerloop.starter import fresh_starter
@@ -27,6 +29,7 @@ from nerloop.tagging import Decoder
 from nerloop.versions import Candidate
 from sync.connect import SECRET_HEADER
 from sync.push import push
+from sync.trigger import queue_due
 
 CONFIG = label_config_for(["PER", "LOC", "ORG"])
 AUTH = ("label-studio", "password")
@@ -196,9 +199,10 @@ def test_a_webhook_delivered_twice_counts_once(client: TestClient) -> None:
     assert answer.json()["new_labels"] == 1
 
 
-def test_the_threshold_queues_one_fine_tune(client: TestClient, loop: Loop) -> None:
+def test_events_that_reach_the_threshold_queue_one_fine_tune(client: TestClient, loop: Loop) -> None:
     for number in range(5):
         event(client, "ANNOTATION_CREATED", annotation=annotation(number))
+        queue_due(loop)
 
     status = loop.jobs.status(fine_tune_id("project-1"))
     assert status is not None and status.state == "queued"
@@ -261,16 +265,39 @@ def test_a_malformed_event_is_answered_with_400(client: TestClient, payload: dic
 
 
 def test_an_event_while_redis_is_down_is_left_to_reconcile(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    services = backend_model.services()
-    down = Loop(
-        Settings.load({"NERLOOP_HOME": str(services.settings.home), "NERLOOP_REDIS_URL": "redis://127.0.0.1:1"})
-    )
-    monkeypatch.setattr(services, "loop", down)
+    down = Settings.load({"NERLOOP_REDIS_URL": "redis://127.0.0.1:1"})
+    monkeypatch.setattr(backend_model.services(), "notes", Notes(ProjectState(connect_redis(down))))
 
     answer = event(client, "ANNOTATION_CREATED", annotation=annotation(7))
 
     assert answer.status_code == 201
     assert answer.json() == {"deferred": "ANNOTATION_CREATED"}
+
+
+def test_start_training_while_redis_is_down_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    down = Settings.load({"NERLOOP_REDIS_URL": "redis://127.0.0.1:1"})
+    services = backend_model.services()
+    services.learn_binding(Binding(1, "project-1", 2))
+    monkeypatch.setattr(services, "loop", Loop(down))
+
+    answer = client.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 1}}, auth=AUTH)
+
+    assert answer.status_code == 503
+    assert "Redis does not answer" in answer.json()["error"]
+
+
+def test_an_event_while_redis_hangs_is_answered_before_label_studio_gives_up(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hung = Settings.load({"NERLOOP_REDIS_URL": f"redis://127.0.0.1:{silent.getsockname()[1]}"})
+        monkeypatch.setattr(backend_model.services(), "notes", Services(hung).notes)
+        started = time.monotonic()
+
+        answer = event(client, "ANNOTATION_CREATED", annotation=annotation(7))
+
+    assert answer.json() == {"deferred": "ANNOTATION_CREATED"}
+    assert time.monotonic() - started < 5  # other clients of ours wait ten seconds
 
 
 def test_projects_have_their_own_models(client: TestClient, loop: Loop, tmp_path: Path) -> None:

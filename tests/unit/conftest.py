@@ -1,6 +1,8 @@
 import io
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from nerloop.encoder import GruEncoder, TransformerEncoder
 from nerloop.starter import starter
 from nerloop.tagger import Tagger
 from nerloop.tagging import Decoder, TagSet
+from nerloop.tasks import Project, Task
 from nerloop.tokenizer import CharacterVocabulary, SubwordTokenizer
 
 # The same examples in every run and on every machine, and none of them stored.
@@ -139,3 +142,54 @@ def legal_paths(tag_set: TagSet, length: int) -> list[tuple[int, ...]]:
 @pytest.fixture(scope="session")
 def every_path() -> type[EveryPath]:
     return EveryPath
+
+
+class TaskServer:
+    """The tasks of some projects as Label Studio lists them; `read` and `listed` say which were read whole, or bare.
+
+    It stands in for a server; tests/e2e asks a real one the same.
+    """
+
+    def __init__(self, **tasks: Sequence[Task]) -> None:
+        self.stored = {name: {task.id: task for task in given} for name, given in tasks.items()}
+        self.read: list[int] = []
+        self.listed: list[int] = []
+
+    def tasks(
+        self,
+        project: Project,
+        *,
+        annotated: bool,
+        changed_since: datetime | None = None,
+        ids: Sequence[int] = (),
+        bare: bool = False,
+    ) -> Iterator[Task]:
+        for task in list(self.stored.get(f"p{project.id}", {}).values()):
+            if self._is_annotated(task) is not annotated or (ids and task.id not in ids):
+                continue
+            if changed_since is None or datetime.fromisoformat(task.updated_at) >= changed_since:
+                (self.listed if bare else self.read).append(task.id)
+                yield replace(task, annotations=()) if bare else task
+
+    def count_tasks(self, project_id: int, *, annotated: bool) -> int:
+        return sum(self._is_annotated(task) is annotated for task in self.stored.get(f"p{project_id}", {}).values())
+
+    def ml_backends(self, project_id: int) -> list[dict[str, object]]:
+        return []
+
+    def change(self, project_id: int, task: Task) -> None:
+        self.stored[f"p{project_id}"][task.id] = task
+
+    def delete(self, project_id: int, task_id: int) -> None:
+        del self.stored[f"p{project_id}"][task_id]
+
+    def annotated(self, project_id: int) -> list[Task]:
+        return [task for task in self.stored[f"p{project_id}"].values() if self._is_annotated(task)]
+
+    def _is_annotated(self, task: Task) -> bool:
+        return any(not annotation.was_cancelled for annotation in task.annotations)
+
+
+@pytest.fixture(scope="session")
+def task_server() -> type[TaskServer]:
+    return TaskServer

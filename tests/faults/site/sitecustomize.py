@@ -1,7 +1,7 @@
-"""Lets a test kill a process of the stack at a chosen line: with this folder on its PYTHONPATH, before or after a call.
+"""Lets a test kill a process of the stack before or after a call; this folder must be on its PYTHONPATH.
 
-A file `$NERLOOP_FAULTS/die/MODULE:FUNCTION:before` (or `after`) kills (SIGKILL) the process that next comes there, once,
-and the RQ worker that started it. The product knows nothing of this.
+A file `$NERLOOP_FAULTS/die/MODULE:FUNCTION:before` (or `after`) kills (SIGKILL) the process that next comes there,
+once, and the RQ worker that started it. The product knows nothing of this.
 """
 
 import contextlib
