@@ -3,9 +3,16 @@
 A run counts only once it is decided: the labels of one that ended before that are still new.
 """
 
+import csv
 import json
+import logging
+import os
+import platform
+import re
 import tempfile
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -13,8 +20,17 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from nerloop.documents import Manifest
+from nerloop.live_run import REASON_TAG, LiveRun
 from nerloop.mlflow_door import registry_errors
+from nerloop.plots import plot_confusion, plot_reliability
 from nerloop.versions import Candidate
+
+logger = logging.getLogger(__name__)
+
+DECISION_TAG = "nerloop.decision"
+KEY_TAG = "nerloop.key"
+METRIC_NAME = re.compile(r"[/\w.\- ]+")  # what MLflow takes; a label it refuses is still in the table
+MAX_PARAM_LENGTH = 6000  # MLflow's own limit
 
 
 class Runs:
@@ -26,12 +42,35 @@ class Runs:
         self._manifests: dict[str, tuple[str, Manifest]] = {}  # model → run and its manifest, which never changes
         self._artifacts = artifacts
 
+    def begin(self, model: str, key: str, parameters: Mapping[str, object]) -> LiveRun:
+        """Return the run of a fine-tune that begins, or goes on: `key` says of which, as its labels and base do.
+
+        Undecided runs of the model with another key are closed: nobody will go on with them.
+        """
+        with registry_errors(f"beginning a run of {model}"):
+            found = self._client.search_runs([self._experiment(model)], order_by=["attributes.start_time DESC"])
+            undecided = [run for run in found if DECISION_TAG not in run.data.tags and KEY_TAG in run.data.tags]
+            mine = next((run.info.run_id for run in undecided if run.data.tags[KEY_TAG] == key), None)
+            for run in undecided:
+                if run.data.tags[KEY_TAG] != key and run.info.status != "KILLED":
+                    stale = LiveRun(self._client, run.info.run_id)
+                    stale.drop_state()
+                    reason = "it was stopped before its end, and its labels or its base have changed since"
+                    self._client.set_tag(stale.id, REASON_TAG, run.data.tags.get(REASON_TAG, reason))
+                    self._client.set_terminated(stale.id, "KILLED")
+                    logger.info("Closed run %s of %s: %s", stale.id, model, reason)
+            if mine is None:
+                mine = self._new(model, {KEY_TAG: key, **machine_tags()})
+                texts = {name: str(value)[:MAX_PARAM_LENGTH] for name, value in parameters.items()}
+                self._client.log_batch(mine, params=[Param(name, text) for name, text in texts.items()])
+            else:
+                self._client.update_run(mine, "RUNNING")
+                logger.info("Goes on with run %s of %s, which was stopped before its end", mine, model)
+            return LiveRun(self._client, mine)
+
     def store(self, model: str, snapshot: Path, manifest: Manifest, candidate: Candidate | None) -> str:
         """Store what a run read and made, and return its id; it is not decided yet."""
-        run = self._client.create_run(
-            self._experiment(model), run_name=f"{model} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
-        )
-        run_id: str = run.info.run_id
+        run_id = (candidate.run_id if candidate else "") or self._new(model, {})
         with tempfile.TemporaryDirectory() as temporary:
             manifest_file = Path(temporary) / "manifest.json"
             manifest_file.write_text(json.dumps(manifest), encoding="utf-8")
@@ -39,17 +78,16 @@ class Runs:
         self._client.log_artifact(run_id, str(snapshot), "snapshot")
         if candidate is not None:
             self._client.log_artifacts(run_id, str(candidate.folder), "checkpoint")
-            self._client.log_batch(
-                run_id,
-                metrics=_metrics(candidate),
-                params=[Param("labels", ",".join(candidate.labels)), Param("parent", candidate.parent)],
-            )
+            self._client.log_batch(run_id, metrics=_metrics(candidate))
+            self._client.set_tag(run_id, "nerloop.dataset_fingerprint", candidate.dataset_fingerprint)
+            self._store_evaluation(run_id, candidate)
         return run_id
 
     def decide(self, run_id: str, decision: str, reason: str) -> None:
         """Close a run. The decision is written last: a run without one counts for nothing, its labels are new."""
         self._client.set_terminated(run_id)
-        self._client.log_batch(run_id, tags=[RunTag("nerloop.reason", reason), RunTag("nerloop.decision", decision)])
+        description = RunTag("mlflow.note.content", f"{decision}: {reason}")  # MLflow's page shows it first
+        self._client.log_batch(run_id, tags=[description, RunTag(REASON_TAG, reason), RunTag(DECISION_TAG, decision)])
 
     def record_no_data(self, model: str, snapshot: Path, manifest: Manifest, reason: str) -> None:
         """Store that a run ended without a candidate, so that the same labels do not start it again."""
@@ -81,6 +119,26 @@ class Runs:
                     self._manifests[model] = (run_id, json.loads(Path(path).read_text(encoding="utf-8")))
             return self._manifests[model][1]
 
+    def _new(self, model: str, tags: dict[str, str]) -> str:
+        name = f"{model} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+        return str(self._client.create_run(self._experiment(model), run_name=name, tags=tags).info.run_id)
+
+    def _store_evaluation(self, run_id: str, candidate: Candidate) -> None:
+        """Store what was found on the gate documents: a table, and pictures where there is something to see."""
+        if candidate.evaluation is None:
+            return
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            with (folder / "per_label.csv").open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(["label", "precision", "recall", "f1", "support"])
+                for label, scores in candidate.evaluation.per_label.items():
+                    writer.writerow([label, scores.precision, scores.recall, scores.f1, scores.support])
+            plot_confusion(candidate.evaluation, folder / "confusion.svg")
+            if candidate.calibration is not None:
+                plot_reliability(candidate.calibration, folder / "reliability.svg")
+            self._client.log_artifacts(run_id, str(folder), "evaluation")
+
     def _experiment(self, model: str) -> str:
         name = _experiment_name(model)
         experiment = self._client.get_experiment_by_name(name)
@@ -100,9 +158,19 @@ def _experiment_name(model: str) -> str:
     return f"nerloop/{model}"
 
 
+def machine_tags() -> dict[str, str]:
+    """Return what a run says of the machine that it runs on; no name and no address."""
+    return {
+        "machine.system": platform.platform(terse=True),
+        "machine.processor": platform.processor() or platform.machine(),
+        "machine.cores": str(os.cpu_count()),
+        "machine.python": platform.python_version(),
+        "machine.torch": version("torch"),
+    }
+
+
 def _metrics(candidate: Candidate) -> list[Metric]:
     now = int(datetime.now(UTC).timestamp() * 1000)
-    curves = {"loss": candidate.loss_curve, "dev_f1": candidate.dev_f1_curve}
-    points = [(name, step, value) for name, curve in curves.items() for step, value in enumerate(curve, start=1)]
-    points += [(name, 0, value) for name, value in candidate.metrics.items()]
-    return [Metric(name, value, now, step) for name, step, value in points]
+    per_label = candidate.evaluation.per_label if candidate.evaluation else {}
+    values = {**candidate.metrics, **{f"gate_f1.{label}": scores.f1 for label, scores in per_label.items()}}
+    return [Metric(name, value, now, 0) for name, value in values.items() if METRIC_NAME.fullmatch(name)]

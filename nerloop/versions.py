@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+from nerloop.calibration import Calibration
 from nerloop.errors import CheckpointCorrupt, FilesRemoved
+from nerloop.evaluation import Evaluation
 from nerloop.gate import Contest, Decision
 from nerloop.promotions import STARTER_VERSION, Entry, Kind, version_name
 
@@ -77,7 +79,11 @@ class Production:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained checkpoint on disk with everything that must be known about it to decide and to trace it."""
+    """A trained checkpoint on disk with everything that must be known about it to decide and to trace it.
+
+    `run_id` is the run that trained it, empty where it was trained elsewhere; `evaluation` and `calibration` are those on
+    the gate documents.
+    """
 
     folder: Path
     labels: tuple[str, ...]
@@ -85,8 +91,9 @@ class Candidate:
     parent: str
     replaces: int
     metrics: Mapping[str, float]
-    loss_curve: Sequence[float]
-    dev_f1_curve: Sequence[float]
+    run_id: str = ""
+    evaluation: Evaluation | None = None
+    calibration: Calibration | None = None
 
 
 def best_ever(promoted: Sequence[ModelVersion]) -> ModelVersion | None:
