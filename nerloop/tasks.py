@@ -115,6 +115,11 @@ def read_task(row: Json, config: LabelConfig) -> Task:
     )
 
 
+def document_id(project: Project, task: Task) -> str:
+    """Return the id of a task's document, in exports and snapshots."""
+    return f"{project.id}-{task.id}"
+
+
 def documents(project: Project, tasks: Iterable[Task]) -> Iterator[Document]:
     """Turn annotated tasks into documents, in the order of the tasks.
 
@@ -132,4 +137,4 @@ def documents(project: Project, tasks: Iterable[Task]) -> Iterator[Document]:
             logger.warning(
                 "Task %s, annotation %s: left out %s regions with wrong offsets or labels", task.id, chosen.id, wrong
             )
-        yield Document(f"{project.id}-{task.id}", task.text, entities)
+        yield Document(document_id(project, task), task.text, entities)

@@ -219,6 +219,7 @@ def register_checkpoint(
             metrics=judgement.metrics,
             loss_curve=[],
             dev_f1_curve=[],
+            trained_here=False,
         )
         outcome = settle(loop, model, candidate, dataset, loop.registry.runs.last_manifest(model), decision)
     if outcome.decision == "passed" and outcome.version is not None and why_forced:

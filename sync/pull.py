@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from nerloop.documents import Document, Manifest, fingerprint, write_jsonl
+from nerloop.documents import Document, Manifest, content_of, fingerprint, manifest_entry, write_jsonl
 from nerloop.label_studio import LabelStudio
 from nerloop.settings import Settings
 from nerloop.split import side_of
-from nerloop.tasks import Annotation, Project, Task, documents
+from nerloop.tasks import Annotation, Project, Task, document_id, documents
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def snapshot(label_studio: LabelStudio, projects: Iterable[Project]) -> Snapshot
     labels: set[str] = set()
     for project in projects:
         labels.update(project.label_config.labels)
-        tasks = _noting(label_studio.tasks(project, annotated=True), manifest)
+        tasks = _noting(project, label_studio.tasks(project, annotated=True), manifest)
         found.extend(documents(project, tasks))
     return Snapshot(tuple(found), manifest, tuple(sorted(labels)))
 
@@ -61,22 +61,26 @@ def new_labels(label_studio: LabelStudio, projects: Iterable[Project], decided: 
     """Return ids of the annotations that were created, changed or deleted since a manifest; each counts once."""
     present: Manifest = {}
     for project in projects:
-        for _ in _noting(label_studio.tasks(project, annotated=True), present):
+        for _ in _noting(project, label_studio.tasks(project, annotated=True), present):
             pass
     return changed_labels(present, decided)
 
 
 def changed_labels(present: Manifest, decided: Manifest) -> set[str]:
     """Return ids of the annotations that two manifests do not agree on."""
-    return {key for key in present.keys() | decided.keys() if present.get(key) != decided.get(key)}
+    return {
+        key
+        for key in present.keys() | decided.keys()
+        if key not in present or key not in decided or content_of(present[key]) != content_of(decided[key])
+    }
 
 
-def _noting(tasks: Iterable[Task], manifest: Manifest) -> Iterator[Task]:
+def _noting(project: Project, tasks: Iterable[Task], manifest: Manifest) -> Iterator[Task]:
     """Pass tasks through and enter their submitted annotations (never drafts, never skips) into the manifest."""
     for task in tasks:
         manifest.update(
             {
-                str(annotation.id): _content_hash(annotation)
+                str(annotation.id): manifest_entry(document_id(project, task), _content_hash(annotation))
                 for annotation in task.annotations
                 if not annotation.was_cancelled
             }

@@ -14,6 +14,7 @@ from sync.connect import bindings
 from sync.predictions import grace_is_over, old_predictions
 from sync.pull import new_labels
 from sync.push import push
+from sync.retention import apply_retention
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ def _reconcile_model(loop: Loop, model: str, bound: list[Binding]) -> None:
     for passed in (version for version in loop.registry.versions(model) if version.decision == "passed"):
         push(loop, passed)  # its worker ended before the promotion, or it waited for a pause to end; the newest first
     loop.registry.point_alias(model)  # whoever changed production may have died before that
+    apply_retention(loop, model)
     production = loop.registry.production(model)
     for project in projects:
         if _is_stale(loop, project, production):
