@@ -76,7 +76,10 @@ def _is_running(loop: Loop, model: str) -> bool:
 
 
 def _forget_local_copies(loop: Loop, project_id: int, task_id: int, models: list[str]) -> None:
-    """Remove what fine-tunes that ended have left on this machine: snapshots of killed runs and their state."""
+    """Remove what this machine keeps of the document beside Label Studio and registry.
+
+    That is what fine-tunes that ended have left: snapshots of killed runs and their state.
+    """
     for model in models:
         shutil.rmtree(loop.settings.home / "work" / model, ignore_errors=True)
 

@@ -56,6 +56,9 @@ def erase(document: str, by: str, why: str, yes: bool) -> None:
 
 
 def _say(console: Console, erasure: "Erasure") -> None:
+    if not (erasure.was_in_label_studio or erasure.runs):
+        warn(console, f"Nothing of {erasure.document_id} was found in Label Studio or a snapshot; is the id right?")
+        return
     where = "deleted in Label Studio" if erasure.was_in_label_studio else "not in Label Studio any more"
     done(console, f"{erasure.document_id} is {where} and erased from the snapshots of {len(erasure.runs)} runs")
     if erasure.versions:

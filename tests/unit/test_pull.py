@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from nerloop.documents import fingerprint, read_jsonl
+from nerloop.documents import content_of, document_of, fingerprint, read_jsonl
 from nerloop.tasks import Annotation, Project, Task
 from sync.pull import export, new_labels, snapshot
 
@@ -52,6 +52,17 @@ def test_every_submitted_annotation_is_new_before_the_first_run():
 
 def test_nothing_is_new_while_nothing_happens():
     assert changed(*BEFORE) == set()
+
+
+def test_a_manifest_says_whose_annotations_it_names():
+    assert {document_of(entry) for entry in DECIDED.values()} == {"3-17"}
+
+
+def test_manifests_of_before_documents_were_noted_make_no_label_new():
+    before = {key: content_of(entry) for key, entry in DECIDED.items()}
+
+    assert new_labels(server(*BEFORE), [PROJECT], before) == set()
+    assert new_labels(server(BEFORE[0]), [PROJECT], before) == {"2"}
 
 
 def test_saving_again_unchanged_is_no_new_label():
