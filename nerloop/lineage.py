@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nerloop.promotions import PromotionLog
-from nerloop.registry import Registry
 from nerloop.versions import ModelVersion
 
 if TYPE_CHECKING:
     from nerloop.gate import Contest
+    from nerloop.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Lineage:
     annotations: tuple[int, ...]
 
 
-def lineage(registry: Registry, model: str, number: int) -> Lineage:
+def lineage(registry: "Registry", model: str, number: int) -> Lineage:
     """Return the lineage of a version; raises `RegistryError` where there is none."""
     version = registry.version(model, number)
     log = registry.promotion_log(model)

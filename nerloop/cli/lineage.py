@@ -10,6 +10,7 @@ from rich.text import Text
 
 from nerloop.errors import BadInput
 from nerloop.lineage import Lineage
+from nerloop.lineage import lineage as trace
 from nerloop.loop import Loop
 from nerloop.settings import Settings
 from nerloop.versions import version_named
@@ -26,8 +27,6 @@ def lineage(version: str | None, prediction_id: int | None, as_json: bool) -> No
     nerloop lineage medical-v7
     nerloop lineage --prediction 4711 --json
     """
-    from nerloop.lineage import lineage as trace
-
     if (version is None) == (prediction_id is None):
         raise BadInput("give a version such as medical-v7, or --prediction with the id of one in Label Studio")
     loop = Loop(Settings.load())
