@@ -130,8 +130,10 @@ class Runs:
         manifest. The run is tagged first, so that a repetition after a kill still says what was in it.
         """
         with registry_errors(f"erasing {document_id} from run {run_id}"), tempfile.TemporaryDirectory() as temporary:
-            folder = Path(self._client.download_artifacts(run_id, "snapshot", temporary))
-            changed = [path for path in folder.iterdir() if _take_out(path, document_id, annotation_ids)]
+            # A run that ended before it stored a snapshot has none to download.
+            names = [found.path for found in self._client.list_artifacts(run_id, "snapshot")]
+            files = [Path(self._client.download_artifacts(run_id, name, temporary)) for name in names]
+            changed = [path for path in files if _take_out(path, document_id, annotation_ids)]
             if changed:
                 self._client.set_tag(run_id, f"{ERASED}{document_id}", note)
             for path in changed:
@@ -171,7 +173,10 @@ def _experiment_name(model: str) -> str:
 def _take_out(path: Path, document_id: str, annotation_ids: Collection[str]) -> bool:
     """Rewrite a file of a snapshot without a document; tell whether anything of it was there."""
     if path.name == MANIFEST:
-        manifest: Manifest = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            manifest: Manifest = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            return False  # half a manifest of a run that was killed: it counts for nothing and holds no text
         left = {
             key: entry
             for key, entry in manifest.items()
@@ -185,12 +190,20 @@ def _take_out(path: Path, document_id: str, annotation_ids: Collection[str]) -> 
     found = False
     with path.open(encoding="utf-8", newline="\n") as lines, rest.open("w", encoding="utf-8", newline="\n") as out:
         for line in lines:
-            if line.strip() and json.loads(line).get("id") == document_id:
+            if line.strip() and _may_be(line, document_id):
                 found = True
             else:
                 out.write(line)
     rest.replace(path)
     return found
+
+
+def _may_be(line: str, document_id: str) -> bool:
+    """Tell whether a line is a document's, or half a line that a killed run has left, which may be anybody's."""
+    try:
+        return bool(json.loads(line).get("id") == document_id)
+    except ValueError:
+        return True
 
 
 def _metrics(candidate: Candidate) -> list[Metric]:

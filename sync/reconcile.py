@@ -47,11 +47,11 @@ def _reconcile_model(loop: Loop, model: str, bound: list[Binding]) -> None:
     for passed in (version for version in loop.registry.versions(model) if version.decision == "passed"):
         push(loop, passed)  # its worker ended before the promotion, or it waited for a pause to end; the newest first
     loop.registry.point_alias(model)  # whoever changed production may have died before that
-    apply_retention(loop, model)
     production = loop.registry.production(model)
     for project in projects:
         if _is_stale(loop, project, production):
             loop.jobs.enqueue_refresh(project.id)
+    apply_retention(loop, model)  # last: a store that refuses to delete holds nothing else up
 
 
 def _is_stale(loop: Loop, project: Project, production: Production) -> bool:

@@ -108,3 +108,21 @@ def test_an_erasure_that_was_killed_is_finished_by_the_next(
     loop.registry.runs.erase(run_id, "3-17", set(), "second")
 
     assert stored(loop, run_id, tmp_path)[0] == OTHERS
+
+
+def test_runs_that_were_killed_while_they_stored_a_snapshot_do_not_hold_an_erasure_up(
+    any_registry: Loop, model: str, tmp_path: Path
+) -> None:
+    run_id = register(any_registry, model, tmp_path, 0, "lac-starter").run_id
+    client = MlflowClient(any_registry.settings.registry_address)
+    without = client.create_run(client.get_run(run_id).info.experiment_id).info.run_id
+    whole = (tmp_path / "dataset.jsonl").read_text(encoding="utf-8")
+    (tmp_path / "dataset.jsonl").write_text(whole[: whole.index("张三") + 2], encoding="utf-8")
+    client.log_artifact(run_id, str(tmp_path / "dataset.jsonl"), "snapshot")
+    runs = any_registry.registry.runs
+
+    assert set(runs.all_of(model)) == {run_id, without}
+    assert not runs.erase(without, "3-17", set(), "request 12")
+    assert runs.erase(run_id, "3-17", set(), "request 12")
+
+    assert stored(any_registry, run_id, tmp_path)[0] == []
