@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Literal, get_args
 
 from nerloop.documents import Document
-from nerloop.tasks import Annotation, Project, Task
+from nerloop.tasks import Annotation, Project, Task, document_id
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def labelled(project: Project, task: Task, strategy: AnnotationStrategy) -> Labe
     votes = Counter(entity for annotation in speaking for entity in read[annotation.id][0])
     entities = tuple(sorted(entity for entity, count in votes.items() if 2 * count > len(speaking)))
     conflicting = len({read[annotation.id][0] for annotation in voters}) > 1
-    return Labelled(Document(f"{project.id}-{task.id}", task.text, entities), conflicting)
+    return Labelled(Document(document_id(project.id, task.id), task.text, entities), conflicting)
 
 
 def _speaking(

@@ -62,7 +62,25 @@ class Prediction:
 
 
 Manifest = dict[str, str]
-"""Annotation id → hash of its content, for every annotation that a snapshot of documents comes from."""
+"""Annotation id → `DOCUMENT:HASH`, its document and the hash of its content, for every annotation of a snapshot.
+
+Manifests of before the document was noted hold the hash alone.
+"""
+
+
+def manifest_entry(document_id: str, content_hash: str) -> str:
+    """Return what a manifest holds of an annotation."""
+    return f"{document_id}:{content_hash}"
+
+
+def document_of(entry: str) -> str:
+    """Return the document of a manifest's entry, empty where it was not noted."""
+    return entry.rpartition(":")[0]
+
+
+def content_of(entry: str) -> str:
+    """Return the content hash of a manifest's entry."""
+    return entry.rpartition(":")[2]
 
 
 def check_label(label: str) -> None:

@@ -143,6 +143,30 @@ class LabelStudio:
         """Return one task with everything on it."""
         return read_task(self._call("GET", f"api/tasks/{task_id}/"), project.label_config)
 
+    def annotation_ids(self, project_id: int, task_id: int) -> list[str] | None:
+        """Return the ids of a task's annotations, or None where there is no such task.
+
+        Raises `BadInput` where the task is another project's.
+        """
+        try:
+            row = self._call("GET", f"api/tasks/{task_id}/")
+        except ProjectNotFound:
+            return None
+        if row["project"] != project_id:
+            raise BadInput(f"task {task_id} belongs to project {row['project']}, not to project {project_id}")
+        return [str(annotation["id"]) for annotation in row.get("annotations") or ()]
+
+    def delete_task(self, task_id: int) -> None:
+        """Delete a task with its annotations and predictions; one that is gone already is fine."""
+        try:
+            self._call("DELETE", f"api/tasks/{task_id}/")
+        except ProjectNotFound:
+            logger.debug("Task %s was already gone", task_id)
+
+    def prediction_version(self, prediction_id: int) -> str:
+        """Return the version that made a stored prediction; raises `ProjectNotFound` where there is no such one."""
+        return str(self._call("GET", f"api/predictions/{prediction_id}/").get("model_version") or "")
+
     def create_annotation(
         self, task_id: int, result: Sequence[Json], *, lead_time: float, parent_prediction: int | None
     ) -> int:

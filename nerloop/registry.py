@@ -31,7 +31,7 @@ from nerloop.versions import (
 )
 
 PRODUCTION = "production"
-PROMOTIONS_URI = "nerloop"  # scheme of the source of entries that name no version
+NO_VERSION = "nerloop:///"  # source of entries that name no version; a server wants an absolute address
 DESCRIPTION_LENGTH = 5000  # what MLflow's column holds
 
 
@@ -126,7 +126,7 @@ class Registry:
                 entry = Entry(0, version.number, version.replaces, kind, version.forced_by, version.forced_why)
                 self._append(version.model, entry)
             log = self.promotion_log(version.model)
-            won = any((e.number, e.replaces) == (version.number, version.replaces) for e in log.valid)
+            won = any(entry.number == version.number for entry in log.valid)  # or by hand, while it waited
             if not won and log.waits(kind, version.replaces):
                 return version.decision
             self.point_alias(version.model)
@@ -172,6 +172,11 @@ class Registry:
             for key, value in tags.items():
                 self._client.set_model_version_tag(version.model, str(version.number), key, value)
 
+    def mark_files(self, version: ModelVersion, removed: str) -> None:
+        """Note when a version's checkpoint was removed, that it is about to be (`begun`), or that it stays (empty)."""
+        with registry_errors(f"noting that files of {version} are removed"):
+            self._client.set_model_version_tag(version.model, str(version.number), "files_removed", removed)
+
     def download(self, version: ModelVersion, cache: Path) -> Path:
         """Return the folder of a version's checkpoint, fetched into `cache` once and verified.
 
@@ -197,7 +202,7 @@ class Registry:
         self._ensure_model(name, f"Promotion log of {model}: its version numbers are the order; see docs/registry.md")
         made = self._client.create_model_version(
             name,
-            f"models:/{model}/{entry.number}" if entry.number else f"{PROMOTIONS_URI}:{entry.kind}",
+            f"models:/{model}/{entry.number}" if entry.number else f"{NO_VERSION}{entry.kind}",
             tags=entry_tags(entry),
             description=entry.sentence(model)[:DESCRIPTION_LENGTH],
         )

@@ -9,17 +9,21 @@ import logging
 import os
 import platform
 import re
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from nerloop.documents import Manifest
+from nerloop.documents import Manifest, document_of
 from nerloop.live_run import REASON_TAG, LiveRun
 from nerloop.mlflow_door import registry_errors
 from nerloop.plots import plot_confusion, plot_reliability
@@ -31,6 +35,9 @@ DECISION_TAG = "nerloop.decision"
 KEY_TAG = "nerloop.key"
 METRIC_NAME = re.compile(r"[/\w.\- ]+")  # what MLflow takes; a label it refuses is still in the table
 MAX_PARAM_LENGTH = 6000  # MLflow's own limit
+MANIFEST = "manifest.json"
+ERASED = "nerloop.erased."
+"""Tag of a run, with the id of a document that was erased from its snapshot."""
 
 
 class Runs:
@@ -72,7 +79,7 @@ class Runs:
         """Store what a run read and made, and return its id; it is not decided yet."""
         run_id = (candidate.run_id if candidate else "") or self._new(model, {})
         with tempfile.TemporaryDirectory() as temporary:
-            manifest_file = Path(temporary) / "manifest.json"
+            manifest_file = Path(temporary) / MANIFEST
             manifest_file.write_text(json.dumps(manifest), encoding="utf-8")
             self._client.log_artifact(run_id, str(manifest_file), "snapshot")
         self._client.log_artifact(run_id, str(snapshot), "snapshot")
@@ -98,6 +105,12 @@ class Runs:
         """Return where a run keeps its checkpoint."""
         return f"{self._client.get_run(run_id).info.artifact_uri}/checkpoint"
 
+    def delete_checkpoint(self, run_id: str) -> None:
+        """Remove the files of a run's checkpoint; what is gone already is fine."""
+        with registry_errors(f"removing the checkpoint of run {run_id}"):
+            where = self._client.get_run(run_id).info.artifact_uri
+            get_artifact_repository(where, tracking_uri=self._client.tracking_uri).delete_artifacts("checkpoint")
+
     def last_manifest(self, model: str) -> Manifest:
         """Return the manifest of the last decided run, promoted or not; empty before the first. It is fetched once."""
         with registry_errors(f"reading the last run of {model}"):
@@ -114,10 +127,69 @@ class Runs:
                 return {}
             run_id = runs[0].info.run_id
             if self._manifests.get(model, ("",))[0] != run_id:
-                with tempfile.TemporaryDirectory() as temporary:
-                    path = self._client.download_artifacts(run_id, "snapshot/manifest.json", temporary)
-                    self._manifests[model] = (run_id, json.loads(Path(path).read_text(encoding="utf-8")))
+                self._manifests[model] = (run_id, self.manifest(run_id))
             return self._manifests[model][1]
+
+    def manifest(self, run_id: str) -> Manifest:
+        """Return the manifest of a run: the annotations that its snapshot comes from."""
+        with registry_errors(f"reading the manifest of run {run_id}"), tempfile.TemporaryDirectory() as temporary:
+            path = self._client.download_artifacts(run_id, f"snapshot/{MANIFEST}", temporary)
+            manifest: Manifest = json.loads(Path(path).read_text(encoding="utf-8"))
+            return manifest
+
+    def erased(self, run_id: str) -> dict[str, str]:
+        """Return the documents that were erased from a run's snapshot, each with when, by whom and why."""
+        with registry_errors(f"reading run {run_id}"):
+            tags: dict[str, str] = self._client.get_run(run_id).data.tags
+        return {tag.removeprefix(ERASED): note for tag, note in tags.items() if tag.startswith(ERASED)}
+
+    def all_of(self, model: str) -> list[str]:
+        """Return the ids of all runs of a model, decided or not."""
+        with registry_errors(f"listing the runs of {model}"):
+            experiment = self._client.get_experiment_by_name(_experiment_name(model))
+            if experiment is None:
+                return []
+            found, token = [], None
+            while True:
+                page = self._client.search_runs([experiment.experiment_id], max_results=1000, page_token=token)
+                found += [run.info.run_id for run in page]
+                token = page.token
+                if not token:
+                    return found
+
+    def models(self) -> list[str]:
+        """Return every model that has runs, sorted."""
+        with registry_errors("listing the models"):
+            experiments = self._client.search_experiments(filter_string=f"name LIKE '{_experiment_name('%')}'")
+        return sorted(experiment.name.removeprefix(_experiment_name("")) for experiment in experiments)
+
+    def erase(self, run_id: str, document_id: str, annotation_ids: Collection[str], note: str) -> bool:
+        """Take a document out of a run's snapshot; tell whether it is or ever was in it.
+
+        Its line leaves each JSONL file; the annotations that the manifest says are its, and `annotation_ids`, leave the
+        manifest. The run is tagged first, so that a repetition after a kill still says what was in it.
+        """
+        with registry_errors(f"erasing {document_id} from run {run_id}"), tempfile.TemporaryDirectory() as temporary:
+            # A run that ended before it stored a snapshot has none to download.
+            names = [found.path for found in self._client.list_artifacts(run_id, "snapshot")]
+            files = [Path(self._client.download_artifacts(run_id, name, temporary)) for name in names]
+            changed = [path for path in files if _take_out(path, document_id, annotation_ids)]
+            if changed:
+                self._client.set_tag(run_id, f"{ERASED}{document_id}", note)
+            for path in changed:
+                self._replace(run_id, path)
+        return bool(changed) or document_id in self.erased(run_id)
+
+    def _replace(self, run_id: str, path: Path) -> None:
+        """Put a file in place of the one of that name in a run's snapshot; never half of it."""
+        where = self._client.get_run(run_id).info.artifact_uri
+        if not where.startswith("file:"):
+            self._client.log_artifact(run_id, str(path), "snapshot")  # a server takes a file when it has all of it
+            return
+        target = Path(url2pathname(urlsplit(where).path)) / "snapshot" / path.name
+        partial = target.with_name(f".{path.name}.partial")
+        shutil.copyfile(path, partial)
+        partial.replace(target)
 
     def _new(self, model: str, tags: dict[str, str]) -> str:
         name = f"{model} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
@@ -167,6 +239,42 @@ def machine_tags() -> dict[str, str]:
         "machine.python": platform.python_version(),
         "machine.torch": version("torch"),
     }
+
+
+def _take_out(path: Path, document_id: str, annotation_ids: Collection[str]) -> bool:
+    """Rewrite a file of a snapshot without a document; tell whether anything of it was there."""
+    if path.name == MANIFEST:
+        try:
+            manifest: Manifest = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            return False  # half a manifest of a run that was killed: it counts for nothing and holds no text
+        left = {
+            key: entry
+            for key, entry in manifest.items()
+            if key not in annotation_ids and document_of(entry) != document_id
+        }
+        path.write_text(json.dumps(left), encoding="utf-8")
+        return len(left) < len(manifest)
+    if path.suffix != ".jsonl":
+        return False
+    rest = path.with_name(f"{path.name}.rest")
+    found = False
+    with path.open(encoding="utf-8", newline="\n") as lines, rest.open("w", encoding="utf-8", newline="\n") as out:
+        for line in lines:
+            if line.strip() and _may_be(line, document_id):
+                found = True
+            else:
+                out.write(line)
+    rest.replace(path)
+    return found
+
+
+def _may_be(line: str, document_id: str) -> bool:
+    """Tell whether a line is a document's, or half a line that a killed run has left, which may be anybody's."""
+    try:
+        return bool(json.loads(line).get("id") == document_id)
+    except ValueError:
+        return True
 
 
 def _metrics(candidate: Candidate) -> list[Metric]:

@@ -18,6 +18,8 @@ MINIMUM = {
     "NERLOOP_TRAIN_THRESHOLD": 1,
     "NERLOOP_QUIET_SECONDS": 0,
     "NERLOOP_MAX_AGE_SECONDS": 0,
+    "NERLOOP_KEEP_VERSIONS": 1,
+    "NERLOOP_KEEP_DAYS": 0,
     "NERLOOP_GRACE_SECONDS": 0,
     "NERLOOP_POLL_SECONDS": 1,
     "NERLOOP_RECONCILE_SECONDS": 1,
@@ -94,6 +96,10 @@ class Settings:
     gate_share: float = _setting("NERLOOP_GATE_SHARE", 0.1, "Share of texts held out for judging promotions.")
     label_margin: float = _setting(
         "NERLOOP_LABEL_MARGIN", 0.1, "F1 that one label may lose in a promotion which is no loss as a whole."
+    )
+    keep_versions: int = _setting("NERLOOP_KEEP_VERSIONS", 20, "Newest versions of a model whose checkpoint is kept.")
+    keep_days: int = _setting(
+        "NERLOOP_KEEP_DAYS", 365, "Days for which the checkpoint of what was in production is kept."
     )
     grace_seconds: int = _setting(
         "NERLOOP_GRACE_SECONDS",

@@ -130,3 +130,8 @@ def _user_id(user: object) -> int | None:
     """Read a user, whom Label Studio names by id or, from some endpoints, as an object."""
     identifier = user.get("id") if isinstance(user, Mapping) else user
     return identifier if isinstance(identifier, int) else None
+
+
+def document_id(project_id: int, task_id: int) -> str:
+    """Return the id of a task's document, in exports and snapshots."""
+    return f"{project_id}-{task_id}"

@@ -30,6 +30,15 @@ class SavedState:
     numbers: dict[str, Any]
 
 
+def saved_step(folder: Path) -> int:
+    """Return the step that the state in a folder is of; 0 where there is none that can be read."""
+    try:
+        with safe_open(folder / FILE, framework="pt") as file:
+            return int(json.loads(file.metadata()["nerloop"])["step"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return 0
+
+
 class TrainingState:
     """The saved state of one fine-tune, in a folder; `key` says of which, so that no other run goes on from it."""
 

@@ -15,6 +15,7 @@ from nerloop.gate import Contest, Decision
 from nerloop.promotions import STARTER_VERSION, Entry, Kind, version_name
 
 VERSION = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62})-v([1-9][0-9]*)")  # medical-v7
+REMOVAL_BEGUN = "begun"
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,10 @@ class ModelVersion:
 
     `decision` is `passed` (the gate) until the promotion is decided, then `promoted` or `superseded`; or `rejected`.
     `replaces` is the generation in production when its training began, `parent` that generation's version. `reason`,
-    `provisional`, `contests` and who forced it and why are the gate's: see `gate.Decision`. `files_removed` is when
-    retention removed its checkpoint, or that it has begun to.
+    `provisional`, `contests` and who forced it and why are the gate's: see `gate.Decision`. `base` is what
+    its training started from, empty where that was not noted; a version that is not `trained_here` was registered from
+    elsewhere, and what it learned from is not known. `files_removed` is when
+    retention removed its checkpoint, `begun` before that, and empty while it is there.
     """
 
     model: str
@@ -42,6 +45,8 @@ class ModelVersion:
     forced_why: str = ""
     created_at: datetime | None = None
     run_id: str = ""
+    base: str = ""
+    trained_here: bool = True
     files_removed: str = ""
 
     def check_files(self) -> None:
@@ -81,8 +86,9 @@ class Production:
 class Candidate:
     """A trained checkpoint on disk with everything that must be known about it to decide and to trace it.
 
-    `run_id` is the run that trained it, empty where it was trained elsewhere; `evaluation` and `calibration` are those on
-    the gate documents.
+    `run_id` is the run that trained it, empty where it was trained elsewhere; `evaluation` and `calibration` are those
+    on the gate documents. `trained_here` is False for one that somebody brings: the run's snapshot is then not what it
+    learned from.
     """
 
     folder: Path
@@ -94,6 +100,16 @@ class Candidate:
     run_id: str = ""
     evaluation: Evaluation | None = None
     calibration: Calibration | None = None
+    trained_here: bool = True
+
+    @property
+    def base(self) -> str:
+        """What its training started from, as the checkpoint says; empty where it says nothing."""
+        description = self.folder / "nerloop.json"
+        if not description.exists():
+            return ""
+        made: dict[str, str] = json.loads(description.read_text(encoding="utf-8"))["made_from"]
+        return f"{made['base']}@{made['revision']}" if made.get("revision") else made["base"]
 
 
 def best_ever(promoted: Sequence[ModelVersion]) -> ModelVersion | None:
@@ -118,6 +134,8 @@ def version_tags(candidate: Candidate, decision: Decision) -> dict[str, str]:
         "dataset_fingerprint": candidate.dataset_fingerprint,
         "parent": candidate.parent,
         "replaces": str(candidate.replaces),
+        "base": candidate.base,
+        "trained_here": str(candidate.trained_here).lower(),
         "decision": outcome(decision),
         **gate_tags(decision),
         **metric_tags(candidate.metrics),
@@ -160,6 +178,8 @@ def read_version(found: Any) -> ModelVersion:
             forced_why=tags.get("forced_why", ""),
             created_at=time_of(found.creation_timestamp),
             run_id=found.run_id,
+            base=tags.get("base", ""),
+            trained_here=tags.get("trained_here") != "false",
             files_removed=tags.get("files_removed", ""),
         )
     except KeyError as missing:

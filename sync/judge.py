@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from nerloop import checkpoint
+from nerloop.calibration import Calibration, calibration
 from nerloop.documents import Document, Manifest
 from nerloop.errors import BadInput, RegistryError
 from nerloop.evaluation import Evaluation, evaluate
@@ -48,18 +49,19 @@ class Outcome:
 class Judgement:
     """The scores of a candidate and of what serves, on the same gate documents, and what follows from them.
 
-    `production` is what serves with what it found in the documents.
+    `calibration` is the candidate's; `production` is what serves with what it found in the documents.
     """
 
     candidate: Evaluation
     current: Evaluation
+    calibration: Calibration
     decision: Decision
     production: Rival
 
     @property
     def metrics(self) -> dict[str, float]:
         """The figures that a version carries."""
-        return _metrics(self.candidate, self.current)
+        return {**_metrics(self.candidate, self.current), "gate_ece": self.calibration.ece}
 
 
 def shown_as(projects: Sequence[Project], labels: Sequence[str]) -> dict[str, str]:
@@ -92,7 +94,8 @@ def judge(
             unreadable = f"; {version}, the best ever, is left out because it cannot be read"
     decision = decide(gate, found, _labels(projects), production, best, loop.settings.label_margin)
     decision = replace(decision, reason=decision.reason + unreadable)
-    return Judgement(evaluate(gate, found), evaluate(gate, production.found), decision, production)
+    confidence = calibration(gate, found)
+    return Judgement(evaluate(gate, found), evaluate(gate, production.found), confidence, decision, production)
 
 
 def judge_again(
@@ -216,8 +219,9 @@ def register_checkpoint(
             parent=serving.model_version,
             replaces=production.generation,
             metrics=judgement.metrics,
-            loss_curve=[],
-            dev_f1_curve=[],
+            evaluation=judgement.candidate,
+            calibration=judgement.calibration,
+            trained_here=False,
         )
         outcome = settle(loop, model, candidate, dataset, loop.registry.runs.last_manifest(model), decision)
     if outcome.decision == "passed" and outcome.version is not None and why_forced:

@@ -59,9 +59,9 @@ class LabelCopy:
         for (content,) in self._database.execute("SELECT content FROM task ORDER BY id"):
             yield _unpack(content)
 
-    def labels(self) -> Iterator[tuple[str, str, str]]:
-        """Yield the id, content hash and time of the last change of each submitted annotation."""
-        yield from self._database.execute("SELECT CAST(id AS TEXT), hash, updated_at FROM label ORDER BY id")
+    def labels(self) -> Iterator[tuple[str, int, str, str]]:
+        """Yield the id, task, content hash and time of the last change of each submitted annotation."""
+        yield from self._database.execute("SELECT CAST(id AS TEXT), task, hash, updated_at FROM label ORDER BY id")
 
 
 @contextmanager

@@ -8,13 +8,13 @@ from itertools import islice
 from pathlib import Path
 
 from nerloop.annotations import AnnotationStrategy, Labelled, labelled
-from nerloop.documents import Document, Fingerprint, Manifest, read_jsonl, write_jsonl
+from nerloop.documents import Document, Fingerprint, Manifest, content_of, manifest_entry, read_jsonl, write_jsonl
 from nerloop.label_studio import LabelStudio
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.settings import Settings
 from nerloop.split import side_of
-from nerloop.tasks import Project
+from nerloop.tasks import Project, document_id
 from sync.connect import stored_binding
 from sync.label_copy import label_copy
 
@@ -97,9 +97,9 @@ def new_labels(loop: Loop, projects: Iterable[Project], decided: Manifest) -> Ch
     changed_at: dict[str, str] = {}
     for project in projects:
         with label_copy(loop.label_studio, project, loop.settings) as copy:
-            for key, content, updated_at in copy.labels():
-                present[key] = content
-                if decided.get(key) != content:
+            for key, task_id, content, updated_at in copy.labels():
+                present[key] = manifest_entry(document_id(project.id, task_id), content)
+                if key not in decided or content_of(decided[key]) != content:
                     changed_at[key] = updated_at
     return {
         key: datetime.fromisoformat(changed_at[key]).timestamp() if key in changed_at else None
@@ -109,13 +109,20 @@ def new_labels(loop: Loop, projects: Iterable[Project], decided: Manifest) -> Ch
 
 def changed_labels(present: Manifest, decided: Manifest) -> set[str]:
     """Return ids of the annotations that two manifests do not agree on."""
-    return {key for key in present.keys() | decided.keys() if present.get(key) != decided.get(key)}
+    return {
+        key
+        for key in present.keys() | decided.keys()
+        if key not in present or key not in decided or content_of(present[key]) != content_of(decided[key])
+    }
 
 
 def _labelled(loop: Loop, project: Project, strategy: AnnotationStrategy, manifest: Manifest) -> Iterator[Labelled]:
     """Yield a project's labelled documents by task, and enter their annotations into the manifest."""
     with label_copy(loop.label_studio, project, loop.settings, exact=True) as copy:
-        manifest.update((key, content) for key, content, _ in copy.labels())
+        manifest.update(
+            (key, manifest_entry(document_id(project.id, task_id), content))
+            for key, task_id, content, _ in copy.labels()
+        )
         for task in copy.tasks():
             found = labelled(project, task, strategy)
             if found is not None:

@@ -17,6 +17,7 @@ from sync.label_copy import forget_others
 from sync.predictions import grace_is_over, old_predictions
 from sync.pull import new_labels
 from sync.push import push
+from sync.retention import apply_retention
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ def reconcile(loop: Loop, troubles: Troubles) -> None:
             with troubles.of(f"Refreshing project {binding.project_id}"):
                 if _is_stale(loop, loop.label_studio.project(binding.project_id), loop.registry.production(model)):
                     loop.jobs.enqueue_refresh(binding.project_id)
+        with troubles.of(f"Removing old files of model {model}"):
+            apply_retention(loop, model)  # last: a store that refuses to delete holds nothing else up
 
 
 def _bindings(loop: Loop, noted: list[Binding], troubles: Troubles) -> Iterator[Binding]:

@@ -1,26 +1,33 @@
 """One fine-tune, from the labels in Label Studio to a decision in the registry. Owns the order of the steps."""
 
+import hashlib
+import json
 import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nerloop import checkpoint
 from nerloop.admission import MIN_TEXTS, admission
 from nerloop.documents import Manifest
+from nerloop.errors import RegistryError
 from nerloop.label_matching import known_as
+from nerloop.live_run import LiveRun
 from nerloop.loop import Loop
-from nerloop.models import STARTER, load_model
+from nerloop.models import STARTER, Model, load_model
+from nerloop.predictor import Predictor
 from nerloop.project_state import Binding
 from nerloop.registry import PRODUCTION
 from nerloop.split import Split, split
-from nerloop.tagger import adapt
+from nerloop.tagger import Tagger, adapt, weights_key
 from nerloop.tagging import Decoder
 from nerloop.tasks import Project
-from nerloop.trainer import Fit, Progress, Trainer
+from nerloop.trainer import Epoch, Fit, Progress, Recipe, Trainer
+from nerloop.training_state import FILE, saved_step
 from nerloop.versions import Candidate, Production
 from sync.judge import Outcome, gate_documents, judge, judge_again, settle, shown_as
 from sync.label_copy import forget_others
@@ -30,6 +37,7 @@ from sync.trigger import due
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_WORDS = 1.0
+REGISTRY_WAITS = (5, 10, 20, 40, 80, 160, 320)  # seconds between tries to register; ten minutes in all
 
 
 class TrainingRun:
@@ -65,7 +73,7 @@ class TrainingRun:
                 self._loop.registry.runs.record_no_data(model, dataset, labelled.manifest, missing)
                 outcome = Outcome("no_data", missing)
             else:
-                outcome = self._train_and_decide(model, production, bound, projects, labelled, sides, dataset)
+                outcome = self._train_and_decide(model, production, bound, projects, labelled, sides)
         # What was submitted meanwhile counts towards the next run.
         self._correct_new_labels(model, projects, labelled.manifest)
         logger.info("Fine-tune of %s: %s (%s)", model, outcome.decision, outcome.reason)
@@ -88,7 +96,6 @@ class TrainingRun:
         projects: list[Project],
         labelled: Snapshot,
         sides: Split,
-        dataset: Path,
     ) -> Outcome:
         settings = self._loop.settings
         serving = self._loop.serving.update(model)
@@ -98,9 +105,36 @@ class TrainingRun:
             _decoder(bound, labelled, sides),
             known_as(base.tagger, sides.train, shown_as(projects, base.tagger.decoder.labels)),
         )
+        key = _run_key(labelled.fingerprint, base, tagger, production)
+        run = self._loop.registry.runs.begin(model, key, _parameters(base, tagger, labelled, sides, production))
+        try:
+            outcome = self._fit_and_decide(run, model, production, projects, labelled, sides, base, tagger, serving)
+        except Exception as error:
+            run.fail(str(error))
+            raise
+        run.drop_state()
+        shutil.rmtree(state_folder(settings.home, model), ignore_errors=True)  # not before: a killed run needs it
+        return outcome
+
+    def _fit_and_decide(
+        self,
+        run: LiveRun,
+        model: str,
+        production: Production,
+        projects: list[Project],
+        labelled: Snapshot,
+        sides: Split,
+        base: Model,
+        tagger: Tagger,
+        serving: Predictor,
+    ) -> Outcome:
+        settings = self._loop.settings
         started = time.monotonic()
-        trainer = Trainer(on_progress=self._say_progress, state_folder=state_folder(settings.home, model))
-        fit = trainer.fit(tagger, sides.train, sides.dev)
+        state = state_folder(settings.home, model) / run.id
+        run.fetch_state(state / FILE, saved_step(state))
+        follow = _Follower(run, state, self._say_progress)
+        fit = Trainer(on_progress=follow, state_folder=state).fit(tagger, sides.train, sides.dev)
+        follow.log(fit.epochs)
         self._on_progress({"step": "evaluating"})
         gate = gate_documents(sides, used_dev=fit.used_dev)
         judgement = judge(self._loop, model, tagger, serving, projects, gate)
@@ -108,7 +142,7 @@ class TrainingRun:
         if version is not None and version.provisional and not judgement.decision.provisional:
             judge_again(self._loop, version, judgement.production, projects, gate)
         metrics = {**judgement.metrics, **_metrics(labelled, sides, fit, time.monotonic() - started)}
-        folder = dataset.parent / "checkpoint"
+        folder = labelled.path.parent / "checkpoint"
         texts = sample_texts(self._loop.label_studio, projects, settings, MIN_TEXTS)
         found = admission(tagger, texts, settings.checkpoint_cache)
         made = checkpoint.Provenance(
@@ -122,13 +156,14 @@ class TrainingRun:
             parent=serving.model_version,
             replaces=production.generation,
             metrics=metrics,
-            loss_curve=[epoch.loss for epoch in fit.epochs],
-            dev_f1_curve=[epoch.dev_f1 for epoch in fit.epochs if epoch.dev_f1 is not None],
+            run_id=run.id,
+            evaluation=judgement.candidate,
+            calibration=judgement.calibration,
         )
         self._on_progress({"step": "registering"})
-        outcome = settle(self._loop, model, candidate, dataset, labelled.manifest, judgement.decision)
-        shutil.rmtree(state_folder(settings.home, model), ignore_errors=True)  # not before: a killed run needs it
-        return outcome
+        return patiently(
+            lambda: settle(self._loop, model, candidate, labelled.path, labelled.manifest, judgement.decision)
+        )
 
     def _say_progress(self, progress: Progress) -> None:
         if time.monotonic() < self._next_word and progress.step < progress.steps:
@@ -144,6 +179,45 @@ class TrainingRun:
                 "seconds_left": round(progress.seconds_left),
             }
         )
+
+
+class _Follower:
+    """Passes progress on, and brings each epoch that ended to the registry."""
+
+    def __init__(self, run: LiveRun, state: Path, say: Callable[[Progress], None]) -> None:
+        self._run, self._state, self._say = run, state, say
+        self._logged = 0  # the last epoch that is in the curves
+
+    def __call__(self, progress: Progress) -> None:
+        """Take a step's progress; the first step of an epoch says how the one before went."""
+        self._say(progress)
+        last = progress.last_epoch
+        if last is not None and last.number > self._logged:
+            self.log([last])
+            self._run.keep_state(self._state / FILE, saved_step(self._state))
+
+    def log(self, epochs: Sequence[Epoch]) -> None:
+        """Add the epochs that are not in the curves yet."""
+        for epoch in epochs:
+            if epoch.number > self._logged:
+                self._run.log_epoch(epoch.number, epoch.loss, epoch.dev_f1)
+                self._logged = epoch.number
+
+
+def patiently(settle: Callable[[], Outcome]) -> Outcome:
+    """Do what must not fail because the registry is away for a while: a fit is worth waiting for.
+
+    Raises the last `RegistryError`; the state is kept, so that the next try goes on without training again.
+    """
+    for wait in (*REGISTRY_WAITS, None):
+        try:
+            return settle()
+        except RegistryError as error:
+            if wait is None:
+                raise
+            logger.warning("The candidate cannot be registered: %s; trying again in %s s", error, wait)
+            time.sleep(wait)
+    raise AssertionError("the last try returns or raises")
 
 
 def empty_work_folder(home: Path, model: str) -> Path:
@@ -188,6 +262,27 @@ def _missing(sides: Split) -> str:
     if not any(document.entities for document in (*sides.gate, *sides.dev)):
         return "no labelled entity on a held-out text yet; label more tasks"
     return ""
+
+
+def _run_key(fingerprint: str, base: Model, tagger: Tagger, production: Production) -> str:
+    """Return what a fine-tune is known by to whoever goes on with it: its labels, its base and what it replaces."""
+    facts = [fingerprint, base.source, base.revision, weights_key(tagger), production.generation]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _parameters(
+    base: Model, tagger: Tagger, labelled: Snapshot, sides: Split, production: Production
+) -> dict[str, object]:
+    return {
+        "base": f"{base.source}@{base.revision}" if base.revision else base.source,
+        "replaces": production.name,
+        "decoder": tagger.decoder.kind,
+        "labels": ", ".join(labelled.labels),
+        "train_documents": len(sides.train),
+        "dev_documents": len(sides.dev),
+        "gate_documents": len(sides.gate),
+        **asdict(Recipe()),
+    }
 
 
 def _metrics(labelled: Snapshot, sides: Split, fit: Fit, seconds: float) -> dict[str, float]:

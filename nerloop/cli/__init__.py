@@ -9,8 +9,10 @@ from nerloop import __version__
 from nerloop.cli.checkpoints import convert, inspect
 from nerloop.cli.demo import demo
 from nerloop.cli.doctor import doctor
+from nerloop.cli.erase import erase
 from nerloop.cli.evaluate import evaluate
 from nerloop.cli.finetune import finetune
+from nerloop.cli.lineage import lineage
 from nerloop.cli.predict import predict
 from nerloop.cli.projects import connect, export, train
 from nerloop.cli.promotions import pause, promote, resume, rollback
@@ -38,7 +40,7 @@ def cli() -> None:
 for command in (
     *(up, down, status, connect, export, train, doctor, demo),
     *(finetune, evaluate, predict, inspect, convert, register, publish),
-    *(rollback, promote, pause, resume),
+    *(rollback, promote, pause, resume, lineage, erase),
 ):
     cli.add_command(command)
 

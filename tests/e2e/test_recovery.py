@@ -131,7 +131,7 @@ def test_a_version_that_passed_the_gate_is_promoted_though_its_worker_died(
     tagger = adapt(fresh_starter(), Decoder.flat(project.label_config.labels))
     checkpoint.save(tagger, checkpoint.Provenance("lac", ""), tmp_path / "made")
     (tmp_path / "dataset.jsonl").touch()
-    candidate = Candidate(tmp_path / "made", project.label_config.labels, "", STARTER_VERSION, 0, {}, [], [])
+    candidate = Candidate(tmp_path / "made", project.label_config.labels, "", STARTER_VERSION, 0, {})
     loop.registry.register(model, candidate, tmp_path / "dataset.jsonl", {}, Decision(True, "better"))
 
     wait_until(lambda: loop.registry.production(model).name == f"{model}-v1", 60, "reconcile to promote it")

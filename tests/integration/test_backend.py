@@ -366,6 +366,6 @@ def promote_version(loop: Loop, folder: Path, model: str) -> None:
     tagger = adapt(fresh_starter(), Decoder.flat(["PER", "LOC", "ORG"]))
     checkpoint.save(tagger, checkpoint.Provenance("lac", ""), folder / "candidate")
     (folder / "dataset.jsonl").write_text("")
-    candidate = Candidate(folder / "candidate", ("LOC", "ORG", "PER"), "", STARTER_VERSION, 0, {}, [], [])
+    candidate = Candidate(folder / "candidate", ("LOC", "ORG", "PER"), "", STARTER_VERSION, 0, {})
     version = loop.registry.register(model, candidate, folder / "dataset.jsonl", {}, Decision(True, "better"))
     assert push(loop, version) == "promoted"

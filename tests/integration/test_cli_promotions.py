@@ -21,7 +21,7 @@ Run = Callable[..., Result]
 def run(loop: Loop) -> Run:
     """Run a command against the loop's servers; what it raises comes through."""
     loop.state.save_binding(Binding(3, "medical", 50))
-    environ = {"NERLOOP_HOME": str(loop.settings.home), "NERLOOP_REDIS_URL": loop.settings.redis_url}
+    environ = {"NERLOOP_HOME": str(loop.settings.home), "NERLOOP_REDIS_URL": loop.settings.redis_url, "COLUMNS": "200"}
     return lambda *arguments: CliRunner().invoke(cli, [*arguments], env=environ, catch_exceptions=False)
 
 
@@ -31,7 +31,7 @@ def register(loop: Loop, folder: Path, replaces: int, decision: Decision = Decis
     made.mkdir(parents=True, exist_ok=True)
     (made / "nerloop.json").write_text(json.dumps({"made_from": {"base": "lac"}}))
     (folder / "dataset.jsonl").touch()
-    candidate = Candidate(made, ("PER",), "f" * 64, "lac-starter", replaces, {}, [], [])
+    candidate = Candidate(made, ("PER",), "f" * 64, "lac-starter", replaces, {})
     return loop.registry.register("medical", candidate, folder / "dataset.jsonl", {"7": "abc"}, decision)
 
 
@@ -99,3 +99,53 @@ def test_a_model_that_does_not_exist_is_named(run: Run, command: str) -> None:
 def test_who_decides_must_have_a_name(run: Run) -> None:
     with pytest.raises(BadInput, match="--by"):
         run("pause", "medical", "--by", " ")
+
+
+def test_lineage_shows_decision_promotions_and_how_many_annotations_it_learned_from(
+    loop: Loop, tmp_path: Path, run: Run
+) -> None:
+    promoted(loop, tmp_path, 2)
+    run("rollback", "medical", "--by", "Li Na", "--why", "finds no [DRUG]")
+
+    shown = run("lineage", "medical-v2").stdout
+    traced = json.loads(run("lineage", "medical-v2", "--json").stdout)
+
+    assert "promoted: better" in shown
+    assert "rolled back to medical-v1, by Li Na: finds no [DRUG]" in shown
+    assert "1 (`--json` lists their ids)" in shown
+    assert (traced["annotations"], traced["base"], traced["in_production"]) == ([7], "lac", False)
+
+
+@pytest.mark.parametrize("arguments", [[], ["medical-v1", "--prediction", "3"]], ids=["neither", "both"])
+def test_lineage_wants_a_version_or_a_prediction(run: Run, arguments: list[str]) -> None:
+    with pytest.raises(BadInput, match="give a version such as medical-v7, or --prediction"):
+        run("lineage", *arguments)
+
+
+def test_the_starter_has_no_lineage(run: Run) -> None:
+    with pytest.raises(BadInput, match="no version of the registry"):
+        run("lineage", "lac-starter")
+
+
+def test_a_version_promoted_by_hand_while_it_waited_is_promoted_though_its_process_died_before_saying_so(
+    loop: Loop, tmp_path: Path
+) -> None:
+    loop.registry.append("medical", "pause", "Li Na", "")
+    version = register(loop, tmp_path, 0)
+    loop.registry.append("medical", "forced", "Li Na", "audited", version.number, 0)
+    loop.registry._client.set_model_version_tag("medical", "1", "decision", "passed")
+
+    assert loop.registry.promote(version) == "promoted"
+
+
+def test_erase_asks_first_and_does_nothing_when_the_answer_is_no(run: Run) -> None:
+    ended = run("erase", "3-17", "--by", "Li Na", "--why", "request 12")
+
+    assert ended.exit_code == 1
+    assert "Erase task 17 of project 3" in ended.stderr
+
+
+@pytest.mark.parametrize("document", ["17", "3-", "medical-v1", "3-17-2"])
+def test_erase_names_the_form_of_a_document_id(run: Run, document: str) -> None:
+    with pytest.raises(BadInput, match="give PROJECT-TASK"):
+        run("erase", document, "--by", "Li Na", "--why", "request 12", "--yes")

@@ -17,7 +17,8 @@ from nerloop.tagger import Tagger, adapt
 from nerloop.tagging import Decoder
 from nerloop.tasks import Project
 from nerloop.versions import Candidate, ModelVersion
-from sync.judge import Judgement, judge, judge_again
+from sync.judge import Judgement, judge, judge_again, settle
+from sync.push import roll_back
 
 LABELS = ("LOC", "ORG", "PER")
 CONFIG = "".join(f'<Label value="{label}"/>' for label in LABELS)
@@ -52,7 +53,7 @@ def register(
     made = folder / f"{gate_f1}"
     checkpoint.save(tagger, checkpoint.Provenance("lac", ""), made / "checkpoint")
     (made / "dataset.jsonl").touch()
-    candidate = Candidate(made / "checkpoint", LABELS, "", parent, replaces, {"gate_f1": gate_f1}, [], [])
+    candidate = Candidate(made / "checkpoint", LABELS, "", parent, replaces, {"gate_f1": gate_f1})
     version = loop.registry.register("medical", candidate, made / "dataset.jsonl", {}, decision)
     assert loop.registry.promote(version) == "promoted"
     return loop.registry.version("medical", version.number)
@@ -151,3 +152,27 @@ def test_under_the_projects_names_a_renamed_label_is_the_same(loop: Loop) -> Non
     (contest,) = judgement.decision.contests
     assert "人" in contest.labels
     assert contest.f1 == contest.candidate_f1 > 0.3
+
+
+def test_a_candidate_that_passes_while_promotion_is_paused_is_said_to_wait(loop: Loop, tmp_path: Path) -> None:
+    loop.registry.append("medical", "pause", "Li Na", "audit")
+    checkpoint.save(UNTRAINED, checkpoint.Provenance("lac", ""), tmp_path / "checkpoint")
+    (tmp_path / "dataset.jsonl").touch()
+    candidate = Candidate(tmp_path / "checkpoint", LABELS, "", STARTER_VERSION, 0, {})
+
+    outcome = settle(loop, "medical", candidate, tmp_path / "dataset.jsonl", {}, PASSED)
+
+    assert outcome.decision == "passed"
+    assert outcome.reason == "better; it waits, for automatic promotion is paused; `nerloop resume medical` ends that"
+
+
+def test_a_version_that_was_rolled_back_from_judges_no_more(two_versions: Loop, tmp_path: Path) -> None:
+    register(two_versions, tmp_path, starter(), 0.95, 2, "medical-v2")
+    roll_back(two_versions, "medical", "medical-v2", "Li Na", "")
+    before = judged(two_versions, UNTRAINED, "medical-v2").decision.contests
+    roll_back(two_versions, "medical", STARTER_VERSION, "Li Na", "")
+
+    after = judged(two_versions, starter(), STARTER_VERSION).decision.contests
+
+    assert [contest.version for contest in before] == ["medical-v2", "medical-v1"]  # not v3, though its F1 is higher
+    assert [contest.version for contest in after] == [STARTER_VERSION]

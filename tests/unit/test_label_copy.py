@@ -151,7 +151,7 @@ def test_labels_are_the_submitted_annotations_with_what_they_say_and_when_they_c
     server.change(3, replace(task(4, 700), annotations=(*task(4, 700).annotations, skip)))
 
     with label_copy(server, PROJECT, settings) as copy:
-        labels = {key: (content, at) for key, content, at in copy.labels()}
+        labels = {key: (content, at) for key, _, content, at in copy.labels()}
 
     assert labels.keys() == {str(100 + number) for number in range(1, 11)}
     assert labels["101"][0] == labels["102"][0] != labels["104"][0]

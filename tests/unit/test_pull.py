@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from nerloop.documents import fingerprint
+from nerloop.documents import content_of, document_of, fingerprint
 from nerloop.project_state import Binding
 from nerloop.settings import Settings
 from nerloop.tasks import Annotation, Project, Task
@@ -80,6 +80,17 @@ def test_a_label_that_is_gone_has_no_time(loop_of):
 
 def test_nothing_is_new_while_nothing_happens(changed):
     assert changed(*BEFORE) == set()
+
+
+def test_a_manifest_says_whose_annotations_it_names(taken):
+    assert {document_of(entry) for entry in taken(*BEFORE).manifest.values()} == {"3-17"}
+
+
+def test_manifests_of_before_documents_were_noted_make_no_label_new(loop_of, taken):
+    before = {key: content_of(entry) for key, entry in taken(*BEFORE).manifest.items()}
+    loop = loop_of(p3=[Task(17, TEXT, BEFORE, updated_at=AT)])
+
+    assert new_labels(loop, [PROJECT], before) == {}
 
 
 def test_saving_again_unchanged_is_no_new_label(changed):
