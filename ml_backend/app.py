@@ -72,10 +72,11 @@ async def health() -> dict[str, str]:
 
 @app.get("/health/ready")
 async def ready(response: Response) -> dict[str, Any]:
-    """Say which model versions are loaded; 503 until the first one is."""
-    versions = services().loop.serving.versions()
+    """Say which model versions are loaded, and which one in production is refused and why; 503 until one is loaded."""
+    serving = services().loop.serving
+    versions = serving.versions()
     response.status_code = 200 if versions else 503
-    return {"ready": bool(versions), "serving": versions}
+    return {"ready": bool(versions), "serving": versions, "refused": serving.refused()}
 
 
 @app.post("/setup", dependencies=[Depends(_authorize)])

@@ -1,8 +1,10 @@
 """Keeps a replica's models at the version in production, in a thread beside the requests.
 
-Listens for the message that a promotion sends (a hint) and looks at the registry at every poll (the truth).
+Listens for the message that a promotion sends (a hint) and looks at the registry at every poll (the truth). While
+something serves, a process of low priority makes a version ready, and only what is quick happens here.
 """
 
+import gc
 import logging
 import os
 import socket
@@ -12,7 +14,8 @@ import time
 from redis.exceptions import RedisError
 
 from ml_backend.services import Services
-from nerloop.errors import NerLoopError
+from nerloop.errors import NerLoopError, RegistryError
+from nerloop.preparation import Preparation
 from nerloop.project_state import PROMOTIONS_CHANNEL
 
 logger = logging.getLogger(__name__)
@@ -26,6 +29,8 @@ class Watcher:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self._replica = f"{socket.gethostname()}-{os.getpid()}"
+        self._preparation: Preparation | None = None
+        self._ready = ""  # the version that was made ready last
 
     def start(self) -> None:
         """Start watching; the models of all bound projects are loaded first, in the thread."""
@@ -35,6 +40,8 @@ class Watcher:
         """Ask the thread to end and wait for it."""
         self._stopping.set()
         self._thread.join(timeout=10)
+        if self._preparation is not None:
+            self._preparation.stop()
 
     def _run(self) -> None:
         pubsub = self._services.loop.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
@@ -49,21 +56,55 @@ class Watcher:
                 self._stopping.wait(self._services.settings.poll_seconds)
 
     def _wait(self, pubsub: object) -> None:
-        """Return at a message, when the poll is due, or when stopping."""
+        """Return at a message, when the poll is due, when a version is ready, or when stopping."""
         deadline = time.monotonic() + self._services.settings.poll_seconds
         while not self._stopping.is_set() and time.monotonic() < deadline:
             if pubsub.get_message(timeout=1.0):  # type: ignore[attr-defined]  # redis types pubsub loosely
                 return
+            if self._preparation is not None and not self._preparation.running:
+                return
 
     def _look(self) -> None:
+        serving, state = self._services.loop.serving, self._services.loop.state
         try:
-            serving, state = self._services.loop.serving, self._services.loop.state
-            serving.update_all()
+            self._take_what_is_ready()
+            for model in serving.versions():
+                self._follow(model)
             for binding in state.bindings():
                 self._services.learn_binding(binding)
-                serving.predictor(binding.model)
+                if binding.model not in serving.versions() and serving.has_room():
+                    self._follow(binding.model)
             state.beat(self._replica, serving.versions(), 3 * self._services.settings.poll_seconds)
         except NerLoopError as error:
             logger.warning("Watching for promotions: %s", error)
         except Exception:  # a replica that stopped watching would serve old versions for ever
             logger.exception("Watching for promotions failed; trying again at the next poll")
+
+    def _take_what_is_ready(self) -> None:
+        if self._preparation is None or self._preparation.running:
+            return
+        ended, self._preparation = self._preparation, None
+        reason = ended.failure()
+        if reason:
+            self._services.loop.serving.refuse(ended.version.model, str(ended.version), reason)
+        else:
+            self._ready = str(ended.version)
+
+    def _follow(self, model: str) -> None:
+        """Bring a model to the version in production, or start to make that ready; one is made ready at a time."""
+        serving = self._services.loop.serving
+        try:
+            production = serving.outdated(model)
+            if production is None:
+                return
+            if serving.versions() and production.version is not None and production.name != self._ready:
+                self._preparation = self._preparation or Preparation(production.version, self._services.settings)
+                return
+            serving.update(model)
+        except RegistryError as error:
+            if model in serving.versions():
+                logger.warning("Still serving %s as %s: %s", model, serving.versions()[model], error)
+            else:
+                serving.predictor(model)  # from the cache of this machine, or not at all
+        # What lives on is not looked through again: a full collection would stop every request for half a second.
+        gc.freeze()
