@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SENTENCE = "张三在北京的阿里巴巴工作，昨天因为头痛去了华西附二院，医生给他开了布洛芬。"
-WARM_UP = ([SENTENCE[:13]], [SENTENCE], [SENTENCE * 4], [SENTENCE] * 8)  # the shapes of real requests
+WARM_UP = (SENTENCE[:13], SENTENCE, SENTENCE * 4)  # as short and as long as real requests
 FIRST_RETRY_SECONDS = 15
 LAST_RETRY_SECONDS = 900
 
@@ -179,6 +179,6 @@ def _read(version: str, folder: Path | None, checkpoints: Path) -> tuple[Predict
     runtimes = graphs_folder(checkpoints, model.tagger)
     runtime, _ = fastest(model.tagger, model.admitted, runtimes)
     predictor = Predictor(model.tagger, version, runtime=runtime)
-    for texts in WARM_UP:
-        predictor.predict(texts)
+    for text in WARM_UP:
+        predictor.predict([text])
     return predictor, runtimes
