@@ -1,7 +1,7 @@
 """Keeps a replica's models at the version in production, in a thread beside the requests.
 
-Listens for the message that a promotion sends (a hint) and looks at the registry at every poll (the truth). While
-something serves, a process of low priority makes a version ready, and only what is quick happens here.
+Listens for the message that a promotion sends (a hint) and looks at the registry at every poll (the truth). A process
+of low priority makes a new version ready; only what is quick happens here, beside the requests.
 """
 
 import ctypes
@@ -98,15 +98,16 @@ class Watcher:
             production = serving.outdated(model)
             if production is None:
                 return
-            if serving.versions() and production.version is not None and production.name != self._ready:
+            if production.version and production.name != self._ready and not serving.is_at_hand(model, production):
                 self._preparation = self._preparation or Preparation(production.version, self._services.settings)
                 return
             serving.update(model)
         except RegistryError as error:
             if model in serving.versions():
-                logger.warning("Still serving %s as %s: %s", model, serving.versions()[model], error)
-            else:
-                serving.predictor(model)  # from the cache of this machine, or not at all
+                if model not in serving.refused():  # said when it was refused, and in /health/ready
+                    logger.warning("Still serving %s as %s: %s", model, serving.versions()[model], error)
+                return
+            serving.predictor(model)  # from the cache of this machine, or not at all
         _tidy_memory()
 
 

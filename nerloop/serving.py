@@ -88,6 +88,13 @@ class ServingModels:
             raise RegistryError(f"{refusal.version} is refused: {refusal.reason}")
         return production
 
+    def is_at_hand(self, model: str, production: Production) -> bool:
+        """Tell whether it is quick to load: the starter, or what has served the model on this machine already."""
+        return production.version is None or (
+            production.name in cache.last_served(self._checkpoints, model)
+            and (self._checkpoints / production.name).is_dir()
+        )
+
     def refuse(self, model: str, version: str, reason: str) -> None:
         """Note why a version cannot be served. It is tried again after a while that doubles, another one at once."""
         before = self._refusals.get(model)
