@@ -104,7 +104,7 @@ def swaps(
         for number in range(1, count + 1):
             register(loop, folder, documents, number)
             began = time.perf_counter()
-            clients.wait(30 if not spans else spans[-1][1] - spans[-1][0])
+            clients.wait(40 if not spans else spans[-1][1] - spans[-1][0])
             calm += clients.between(began, time.perf_counter())
             version = f"{MODEL}-v{number + 1}"
             say(f"swapping to {version}")

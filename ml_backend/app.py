@@ -85,7 +85,7 @@ async def setup(request: Request) -> dict[str, str]:
     body = await _body(request)
     project_id = _project_id(body)
     binding = services().remember_binding(project_id, body.get("extra_params"))
-    return {"model_version": services().loop.serving.versions().get(binding.model, STARTER_VERSION)}
+    return {"model_version": services().loop.serving.version(binding.model)}
 
 
 @app.post("/predict", dependencies=[Depends(_authorize)])

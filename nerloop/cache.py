@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 SERVED = "served"
 RUNTIMES = "runtimes"
 KEEP_SECONDS = 7 * 24 * 3600
-VERSION_FOLDER = re.compile(r"[A-Za-z0-9].*-v[0-9]+")
+VERSION_OR_LEFT = re.compile(r"[A-Za-z0-9].*-v[0-9]+|\..+")
 
 
 def fill(folder: Path, fetch: Callable[[Path], Path]) -> Path:
@@ -97,8 +97,8 @@ def prune(cache: Path) -> None:
 
 
 def _folders(cache: Path) -> Iterator[Path]:
-    """Yield the folders of versions and of runtimes."""
-    yield from (path for path in cache.iterdir() if path.is_dir() and VERSION_FOLDER.fullmatch(path.name))
+    """Yield the folders of versions and of runtimes, and what processes that were killed have left."""
+    yield from (path for path in cache.iterdir() if path.is_dir() and VERSION_OR_LEFT.fullmatch(path.name))
     if (cache / RUNTIMES).is_dir():
         yield from (path for path in (cache / RUNTIMES).iterdir() if path.is_dir())
 

@@ -15,7 +15,7 @@ from nerloop.errors import NerLoopError
 from nerloop.settings import Settings
 from nerloop.versions import ModelVersion
 
-NICENESS = 19
+NICENESS = 10  # a tenth of a busy core: at 19 whoever trains or refreshes beside it would hold it up for many minutes
 REFUSED = 3  # exit code: the reason is on stdout
 
 
@@ -45,7 +45,7 @@ class Preparation:
     def stop(self) -> None:
         """End it; what it has not finished leaves nothing in the cache."""
         self._process.kill()
-        self.failure()
+        self._process.wait()
 
     def failure(self) -> str:
         """Return why it failed, once it has ended; nothing where it did not."""

@@ -51,6 +51,7 @@ class ServingModels:
         self._memory = memory
         self._predictors: dict[str, Predictor] = {}
         self._used: dict[str, float] = {}
+        self._versions: dict[str, str] = {}
         self._refusals: dict[str, Refusal] = {}
         self._loading = threading.Lock()
 
@@ -107,6 +108,10 @@ class ServingModels:
         """Return {model: version} of what is loaded, without touching anything."""
         return {model: predictor.model_version for model, predictor in self._predictors.copy().items()}
 
+    def version(self, model: str) -> str:
+        """Return the version that serves a model, or served it until it was unloaded; else the starter's."""
+        return self._versions.get(model, STARTER_VERSION)
+
     def refused(self) -> dict[str, dict[str, str]]:
         """Return {model: {"version", "reason"}} of what is in production but cannot be served here."""
         return {
@@ -147,6 +152,7 @@ class ServingModels:
     def _install(self, model: str, predictor: Predictor, runtimes: Path) -> Predictor:
         """Let a warm predictor serve; the least recently used ones go where memory is short."""
         self._predictors[model] = predictor
+        self._versions[model] = predictor.model_version
         self._used.setdefault(model, time.monotonic())
         logger.info("Serving %s as %s", model, predictor.model_version)
         while len(self._predictors) > 1 and sum(p.runtime.memory for p in self._predictors.values()) > self._memory:

@@ -10,6 +10,7 @@ from nerloop import checkpoint
 from nerloop.errors import RegistryError
 from nerloop.gate import Decision
 from nerloop.loop import Loop
+from nerloop.preparation import Preparation
 from nerloop.promotions import STARTER_VERSION
 from nerloop.serving import FIRST_RETRY_SECONDS, ServingModels
 from nerloop.starter import fresh_starter
@@ -77,6 +78,16 @@ def test_one_model_is_held_however_large(loop: Loop) -> None:
     serving.predictor("second")
 
     assert serving.versions() == {"second": STARTER_VERSION}
+
+
+def test_what_a_model_is_called_outlives_its_unloading(loop: Loop, tmp_path: Path) -> None:
+    promote_version(loop, tmp_path, "medical")
+    serving = ServingModels(loop.registry, loop.settings.checkpoint_cache, 1)
+
+    serving.predictor("medical")
+    serving.predictor("other")
+
+    assert serving.version("medical") == "medical-v1"
 
 
 def test_a_damaged_version_is_refused_by_name_and_the_old_one_serves(
@@ -180,3 +191,30 @@ def test_a_replica_that_starts_while_production_is_damaged_serves_the_version_be
 
     assert again.predictor("medical").model_version == "medical-v1"
     assert again.refused()["medical"]["version"] == "medical-v2"
+
+
+def test_what_has_served_here_is_at_hand_and_what_is_new_is_not(
+    loop: Loop, serving: ServingModels, tmp_path: Path
+) -> None:
+    promote_version(loop, tmp_path, "medical")
+    first = loop.registry.production("medical")
+    before = serving.is_at_hand("medical", first)
+    serving.predictor("medical")
+    promote_version(loop, tmp_path, "medical")
+    second = loop.registry.production("medical")
+
+    assert not before
+    assert serving.is_at_hand("medical", first)
+    assert not serving.is_at_hand("medical", second)
+    assert serving.is_at_hand("never-promoted", loop.registry.production("never-promoted"))
+
+
+def test_a_process_that_was_killed_while_it_made_a_version_ready_says_so(loop: Loop, tmp_path: Path) -> None:
+    version = promote_version(loop, tmp_path, "medical")
+    preparation = Preparation(version, loop.settings)
+
+    preparation.stop()
+
+    assert not preparation.running
+    assert "killed by signal 9" in preparation.failure()
+    assert not (loop.settings.checkpoint_cache / str(version)).exists()
