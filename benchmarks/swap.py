@@ -6,7 +6,7 @@ A real replica (`python -m ml_backend`), a real registry (SQLite) and a real Val
 made on the spot and briefly trained, and each version is that one with other weights. Two clients send one task of some
 41 characters at a time, with a pause of 0.1 s after each answer.
 A swap lasts from the message that says so until the first answer of the new version is back; `p99_ms_swap` is over the
-requests that overlap one, `p99_ms` over those before and after, for as long, and `p99_ratio` is one by the other.
+requests that overlap one, `p99_ms` over those of half a minute before and after, and `p99_ratio` is one by the other.
 `load_ms` is the slowest answer of each swap's last seconds, in which the new version is loaded beside the requests.
 `peak_mb` is the memory of the replica's process, `prepare_peak_mb` that of the process that made the version ready.
 The machine should do nothing else; what it does is in both numbers, so only the ratio is worth something then.
@@ -47,6 +47,7 @@ MODEL = "benchmark"
 CLIENTS = 2
 PAUSE = 0.1  # seconds of a client between an answer and its next request
 LOADING_SECONDS = 5.0
+CALM_SECONDS = 30.0  # before each swap, and after it
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def swaps(
         for number in range(1, count + 1):
             register(loop, folder, documents, number)
             began = time.perf_counter()
-            clients.wait(40 if not spans else spans[-1][1] - spans[-1][0])
+            clients.wait(CALM_SECONDS)
             calm += clients.between(began, time.perf_counter())
             version = f"{MODEL}-v{number + 1}"
             say(f"swapping to {version}")
@@ -113,7 +114,7 @@ def swaps(
             wait_until(lambda version=version: clients.first(version) is not None, 900, version)
             spans.append((said, clients.first(version).answered))
             began = time.perf_counter()
-            clients.wait(spans[-1][1] - spans[-1][0] if count == 1 else 5)
+            clients.wait(CALM_SECONDS)
             calm += clients.between(began, time.perf_counter())
         watch.stop()
         swapping = [answer for span in spans for answer in clients.between(*span)]
