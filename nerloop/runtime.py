@@ -70,7 +70,6 @@ class TorchRuntime:
 
     def emissions(self, batch: Batch) -> Tensor:
         """Return tag scores [N, B, L, K] in fp32, on the CPU."""
-        set_threads(self._tagger.encoder.kind)  # torch keeps the number a thread began with, whatever is set elsewhere
         with torch.inference_mode():
             return self._tagger.emissions(batch.to(self._device)).cpu()
 
