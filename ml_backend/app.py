@@ -72,10 +72,11 @@ async def health() -> dict[str, str]:
 
 @app.get("/health/ready")
 async def ready(response: Response) -> dict[str, Any]:
-    """Say which model versions are loaded; 503 until the first one is."""
-    versions = services().loop.serving.versions()
+    """Say which model versions are loaded, and which one in production is refused and why; 503 until one is loaded."""
+    serving = services().loop.serving
+    versions = serving.versions()
     response.status_code = 200 if versions else 503
-    return {"ready": bool(versions), "serving": versions}
+    return {"ready": bool(versions), "serving": versions, "refused": serving.refused()}
 
 
 @app.post("/setup", dependencies=[Depends(_authorize)])
@@ -84,7 +85,7 @@ async def setup(request: Request) -> dict[str, str]:
     body = await _body(request)
     project_id = _project_id(body)
     binding = services().remember_binding(project_id, body.get("extra_params"))
-    return {"model_version": services().loop.serving.versions().get(binding.model, STARTER_VERSION)}
+    return {"model_version": services().loop.serving.version(binding.model)}
 
 
 @app.post("/predict", dependencies=[Depends(_authorize)])

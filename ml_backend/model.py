@@ -16,6 +16,7 @@ from ml_backend.services import Services
 from nerloop.errors import BadInput
 from nerloop.label_config import parse_label_config
 from nerloop.pre_annotation import pre_annotate
+from nerloop.runtime import set_threads
 from nerloop.settings import Settings
 from nerloop.tasks import task_text
 
@@ -49,6 +50,7 @@ class RanerBackend(LabelStudioMLBase):  # type: ignore[misc]  # label_studio_ml 
         project_id = _project_of(tasks[0], kwargs.get("project"))
         held = services()
         predictor = held.loop.serving.predictor(held.binding(project_id).model)
+        set_threads(predictor.tagger.encoder.kind)  # torch keeps the number a thread began with, wherever it is set
         texts = [task_text(task.get("data"), config.field) for task in tasks]
         for task, text in zip(tasks, texts, strict=True):
             if not text:

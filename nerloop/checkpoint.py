@@ -62,11 +62,6 @@ class Checkpoint:
     tagger: Tagger
     provenance: Provenance | None
 
-    @property
-    def admitted(self) -> dict[str, dict[str, float]]:
-        """The inexact runtimes that may serve it, with the figures that admitted them."""
-        return self.provenance.admitted if self.provenance else {}
-
 
 def save(tagger: Tagger, provenance: Provenance, folder: Path) -> None:
     """Write a checkpoint to `folder`, which must not exist: complete under another name, read back, then renamed.
@@ -116,7 +111,7 @@ def load(folder: Path) -> Checkpoint:
         layers = tuple(TagSet(tuple(layer["tags"]), tuple(layer["labels"])) for layer in description["layers"])
         decoder = Decoder(description["decoder"], layers)
         tagger = Tagger(_encoder(folder), decoder, float(description["temperature"]))
-        load_published(tagger, read_weights(folder / WEIGHTS))
+        load_published(tagger, read_weights(folder / WEIGHTS, mapped=True))
         provenance = Provenance(**description["made_from"])
     except (RuntimeError, LookupError, TypeError, ValueError, BadInput) as error:
         raise CheckpointCorrupt(f"{folder}: the files do not fit {DESCRIPTION}: {error}") from None
@@ -165,7 +160,10 @@ def _encoder(folder: Path) -> Encoder:
         return GruEncoder(CharacterVocabulary(rows), **config)
     split = bool(read_json(folder / "configuration.json")["preprocessor"]["is_split_into_words"])
     tokenizer = SubwordTokenizer.read(folder, config["model_type"], split_into_characters=split)
-    return TransformerEncoder(tokenizer, config)
+    from transformers.modeling_utils import no_init_weights
+
+    with no_init_weights():  # random numbers for 100 million weights that are read next take a second
+        return TransformerEncoder(tokenizer, config)
 
 
 def _sha256(path: Path) -> str:

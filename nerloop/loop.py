@@ -59,4 +59,5 @@ class Loop:
         """The models this process holds."""
         from nerloop.serving import ServingModels
 
-        return ServingModels(self.registry, self.settings.checkpoint_cache)
+        settings = self.settings
+        return ServingModels(self.registry, settings.checkpoint_cache, settings.model_memory_mb * 1_000_000)

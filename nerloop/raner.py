@@ -113,8 +113,9 @@ def published_keys(tagger: Tagger) -> dict[str, Tensor]:
 
 
 def load_published(tagger: Tagger, weights: Mapping[str, Tensor]) -> None:
-    """Load weights that `published_keys` named; raises `RuntimeError` where they do not fit."""
-    tagger.load_state_dict(_our_keys(weights, of_transformer=isinstance(tagger.encoder, TransformerEncoder)))
+    """Give a tagger the weights that `published_keys` named, uncopied; raises `RuntimeError` where they do not fit."""
+    ours = _our_keys(weights, of_transformer=isinstance(tagger.encoder, TransformerEncoder))
+    tagger.load_state_dict(ours, assign=True)
 
 
 def encoder_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,8 +123,12 @@ def encoder_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in {"label2id", "id2label"}}
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read tensors, and only tensors; raises `BadInput` naming the file."""
+def read_weights(path: Path, *, mapped: bool = False) -> dict[str, Tensor]:
+    """Read tensors, and only tensors; raises `BadInput` naming the file.
+
+    `mapped`: the file is one of ours, which never changes. It is mapped into memory, so that weights that another
+    runtime has a copy of take none.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(len(LFS_POINTER))
@@ -142,7 +147,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         weights: dict[str, Tensor] = (
             load_file(path)
             if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
+            else torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         )
     except DAMAGED:  # without torch's words, which advise to run what is in there
         raise BadInput(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlflow.exceptions import MlflowException
 
-from nerloop.cache import fill
+from nerloop.cache import fill, use
 from nerloop.documents import Manifest
 from nerloop.errors import RegistryError
 from nerloop.gate import Decision
@@ -191,7 +191,7 @@ class Registry:
             return fetched
 
         folder = cache / str(version)
-        if folder.is_dir():
+        if use(folder):
             return folder
         with registry_errors(f"downloading {version} to {cache}"):
             return fill(folder, fetch)

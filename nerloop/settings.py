@@ -22,6 +22,7 @@ MINIMUM = {
     "NERLOOP_KEEP_DAYS": 0,
     "NERLOOP_GRACE_SECONDS": 0,
     "NERLOOP_POLL_SECONDS": 1,
+    "NERLOOP_MODEL_MEMORY_MB": 1,
     "NERLOOP_RECONCILE_SECONDS": 1,
     "NERLOOP_COOL_DOWN_SECONDS": 1,
     "NERLOOP_TRAIN_TIMEOUT_SECONDS": 60,
@@ -107,6 +108,9 @@ class Settings:
         "Seconds that old predictions stay after a promotion, for pages that are still open.",
     )
     poll_seconds: int = _setting("NERLOOP_POLL_SECONDS", 15, "Seconds between two looks of a replica at the registry.")
+    model_memory_mb: int = _setting(
+        "NERLOOP_MODEL_MEMORY_MB", 2000, "Megabytes that the models a process holds may take; the least used go."
+    )
     reconcile_seconds: int = _setting("NERLOOP_RECONCILE_SECONDS", 60, "Seconds between two reconciliations.")
     cool_down_seconds: int = _setting(
         "NERLOOP_COOL_DOWN_SECONDS", 300, "Seconds without a new try after a failed fine-tune."

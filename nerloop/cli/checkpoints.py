@@ -33,13 +33,14 @@ def inspect(model: str, as_json: bool) -> None:
     nerloop inspect models/medical
     nerloop inspect medical-v7 --json | python -m json.tool
     """
-    from nerloop.runtime import fastest
+    from nerloop.runtime import fastest, graphs_folder
 
     console = Console(stderr=True)
     settings = Settings.load()
     opened = open_model(model, settings, console)
     with console.status("Timing the runtimes of this machine (once a model) …"):
-        _, choice = fastest(opened.tagger, opened.admitted, settings.model_cache)
+        folder = graphs_folder(settings.model_cache, opened.tagger)
+        _, choice = fastest(opened.tagger, opened.admitted, folder)
     facts = {"model": model, **_facts(opened, choice)}
     if as_json:
         click.echo(json.dumps(facts))

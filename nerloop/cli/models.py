@@ -28,10 +28,11 @@ def open_predictor(model: Model, settings: Settings, console: Console, *, exact:
     The first time the runtimes are timed, which takes seconds, and half a minute for BERT-base.
     """
     from nerloop.predictor import Predictor
-    from nerloop.runtime import fastest, set_threads
+    from nerloop.runtime import fastest, graphs_folder, set_threads
 
     with console.status("Choosing the fastest runtime of this machine (once a model) …"):
-        runtime, _ = fastest(model.tagger, () if exact else model.admitted, settings.model_cache)
+        folder = graphs_folder(settings.model_cache, model.tagger)
+        runtime, _ = fastest(model.tagger, () if exact else model.admitted, folder)
     set_threads(model.tagger.encoder.kind)
     return Predictor(model.tagger, model.source, runtime=runtime)
 

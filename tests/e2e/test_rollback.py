@@ -54,8 +54,6 @@ def candidate(stack: Sandbox, project: Project, folder: Path) -> ModelVersion:
             production.name,
             production.generation,
             {},
-            [],
-            [],
         ),
         made / "dataset.jsonl",
         labelled.manifest,

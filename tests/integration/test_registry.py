@@ -35,9 +35,7 @@ def register(registry: Registry, folder: Path, replaces: int = 0, decision: Deci
     number = len(list(folder.iterdir()))
     checkpoint.save(tagger, checkpoint.Provenance("lac", "f" * 64), folder / f"c{number}")
     (folder / "dataset.jsonl").write_text("{}\n")
-    candidate = Candidate(
-        folder / f"c{number}", ("PER",), "f" * 64, "lac-starter", replaces, {"gate_f1": 0.5}, [2.0], []
-    )
+    candidate = Candidate(folder / f"c{number}", ("PER",), "f" * 64, "lac-starter", replaces, {"gate_f1": 0.5})
     return registry.register("medical", candidate, folder / "dataset.jsonl", {"7": "abc"}, decision)
 
 

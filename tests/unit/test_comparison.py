@@ -128,4 +128,4 @@ def test_two_models_are_compared_on_the_same_documents_of_which_there_must_be_so
     with pytest.raises(ValueError, match="2 gold documents against 3 predicted"):
         compare([found()] * 2, [found()] * 2, [found()] * 3)
     with pytest.raises(ValueError, match="no documents"):
-        compare([])
+        compare([], [], [])

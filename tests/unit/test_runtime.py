@@ -8,7 +8,18 @@ import torch
 from nerloop import runtime
 from nerloop.encoder import Batch
 from nerloop.predictor import Predictor
-from nerloop.runtime import EXACT, INEXACT, Choice, TorchRuntime, build, fastest, machine_key, set_threads, threads_for
+from nerloop.runtime import (
+    EXACT,
+    INEXACT,
+    Choice,
+    TorchRuntime,
+    build,
+    fastest,
+    graphs_folder,
+    machine_key,
+    set_threads,
+    threads_for,
+)
 from nerloop.tagger import weights_key
 from nerloop.tagging import Decoder
 
@@ -149,13 +160,17 @@ def test_an_inexact_copy_leaves_the_model_as_it_was(taggers, tmp_path):
 # The choice
 
 
+def choose(tagger, admitted, cache):
+    return fastest(tagger, admitted, graphs_folder(cache, tagger))
+
+
 def notes(cache):
     return sorted(cache.glob("runtimes/*/*.json"))
 
 
 @pytest.mark.parametrize("kind", ["a GRU", "BERT"])
 def test_the_fastest_of_the_exact_runtimes_serves(taggers, tmp_path, kind):
-    serving, choice = fastest(taggers[kind], {}, tmp_path)
+    serving, choice = choose(taggers[kind], {}, tmp_path)
 
     assert set(choice.milliseconds) == set(EXACT)
     assert choice.name == serving.name == min(choice.milliseconds, key=choice.milliseconds.__getitem__)
@@ -166,12 +181,12 @@ def test_the_fastest_of_the_exact_runtimes_serves(taggers, tmp_path, kind):
 
 @pytest.mark.parametrize("name", EXACT)
 def test_the_choice_is_read_again_and_not_timed_again(taggers, tmp_path, name):
-    fastest(taggers["BERT"], {}, tmp_path)
+    choose(taggers["BERT"], {}, tmp_path)
     (note,) = notes(tmp_path)
     said = {"name": name, "milliseconds": {"torch-fp32": 12.5, "onnx-fp32": 47.11}}  # what no timing would find
     note.write_text(json.dumps(said), encoding="utf-8")
 
-    serving, choice = fastest(taggers["BERT"], {}, tmp_path)
+    serving, choice = choose(taggers["BERT"], {}, tmp_path)
 
     assert (serving.name, choice) == (name, Choice(**said))
     assert notes(tmp_path) == [note]
@@ -179,7 +194,7 @@ def test_the_choice_is_read_again_and_not_timed_again(taggers, tmp_path, name):
 
 def test_only_admitted_inexact_runtimes_are_candidates(taggers, tmp_path):
     candidates = [
-        set(fastest(taggers["BERT"], admitted, tmp_path)[1].milliseconds)
+        set(choose(taggers["BERT"], admitted, tmp_path)[1].milliseconds)
         for admitted in ([], ["onnx-int8"], ["torch-bf16"], INEXACT, ["onnx-int4", "torch-fp32-cuda", "../x"])
     ]
 
@@ -188,11 +203,11 @@ def test_only_admitted_inexact_runtimes_are_candidates(taggers, tmp_path):
 
 
 def test_what_is_admitted_later_is_timed_then(taggers, tmp_path):
-    fastest(taggers["BERT"], {}, tmp_path)
+    choose(taggers["BERT"], {}, tmp_path)
     (before,) = notes(tmp_path)
     content = before.read_text(encoding="utf-8")
 
-    _, choice = fastest(taggers["BERT"], {"onnx-int8": {"entity_f1": 1.0}}, tmp_path)
+    _, choice = choose(taggers["BERT"], {"onnx-int8": {"entity_f1": 1.0}}, tmp_path)
 
     assert "onnx-int8" in choice.milliseconds
     assert len(notes(tmp_path)) == 2
@@ -202,7 +217,7 @@ def test_what_is_admitted_later_is_timed_then(taggers, tmp_path):
 def test_other_weights_have_graphs_and_a_choice_of_their_own(tiny_transformer, tmp_path):
     taggers = [tiny_transformer(seed=seed, max_position_embeddings=POSITIONS) for seed in (0, 1)]
 
-    found = [fastest(tagger, {}, tmp_path)[0] for tagger in taggers]
+    found = [choose(tagger, {}, tmp_path)[0] for tagger in taggers]
 
     assert {note.parent.name for note in notes(tmp_path)} == {weights_key(tagger) for tagger in taggers}
     batches = [batch_of(tagger, texts([9])) for tagger in taggers]
@@ -211,14 +226,14 @@ def test_other_weights_have_graphs_and_a_choice_of_their_own(tiny_transformer, t
 
 def test_callers_that_start_together_make_one_choice(taggers, tmp_path):
     with ThreadPoolExecutor(4) as pool:
-        choices = list(pool.map(lambda _: fastest(taggers["BERT"], {}, tmp_path)[1], range(4)))
+        choices = list(pool.map(lambda _: choose(taggers["BERT"], {}, tmp_path)[1], range(4)))
 
     assert all(choice == choices[0] for choice in choices)
     assert len(notes(tmp_path)) == 1
 
 
 def test_nothing_half_made_stays_beside_the_graphs(taggers, tmp_path):
-    fastest(taggers["BERT"], INEXACT, tmp_path)
+    choose(taggers["BERT"], INEXACT, tmp_path)
 
     (folder,) = (tmp_path / "runtimes").iterdir()
     names = {path.name for path in folder.iterdir()}
