@@ -9,7 +9,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down status test check unit clean
+.PHONY: help install up down status ui test check unit clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ down:  ## stop what `make up` started elsewhere
 
 status:  ## show where the loop stands
 	@$(BIN)/nerloop status
+
+ui: install  ## MLflow's page on runs, versions and promotions
+	@$(BIN)/nerloop ui
 
 test: install $(VENV)/.installed-dev  ## run all tests, fast ones first
 	@$(BIN)/python -m pytest tests/unit tests/integration tests/e2e tests/faults

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from rq import Queue
 from rq.exceptions import AbandonedJobError, DuplicateJobError, InvalidJobOperation, NoSuchJobError
 from rq.job import Job
+from rq.registry import StartedJobRegistry
 
 from nerloop.errors import QueueUnreachable
 from nerloop.settings import Settings
@@ -58,6 +59,12 @@ class Jobs:
             timeout=self._settings.train_timeout_seconds,
             failure_ttl=self._settings.cool_down_seconds,
         )
+
+    def notice_dead_workers(self) -> None:
+        """Fail the jobs whose worker has missed its heartbeats; else an idle worker does so, once a minute."""
+        with redis_errors():
+            for queue in (TRAIN_QUEUE, PREDICT_QUEUE):
+                StartedJobRegistry(queue, connection=self._redis).cleanup()
 
     def requeue_abandoned(self, model: str) -> bool:
         """Queue the fine-tune again whose worker was killed, and tell whether there was one.

@@ -30,7 +30,9 @@ MINIMUM = {
     "NERLOOP_LABEL_STUDIO_PORT": 1,
     "NERLOOP_REDIS_PORT": 1,
 }
+NOTIFY_FORMATS = ("json", "feishu", "dingtalk", "wecom")
 SCHEMES = {
+    "NERLOOP_NOTIFY_URL": ("http", "https"),
     "LABEL_STUDIO_URL": ("http", "https"),
     "NERLOOP_BACKEND_URL": ("http", "https"),
     "NERLOOP_REDIS_URL": ("redis", "rediss", "unix"),
@@ -101,6 +103,13 @@ class Settings:
     keep_versions: int = _setting("NERLOOP_KEEP_VERSIONS", 20, "Newest versions of a model whose checkpoint is kept.")
     keep_days: int = _setting(
         "NERLOOP_KEEP_DAYS", 365, "Days for which the checkpoint of what was in production is kept."
+    )
+    notify_url: str = _setting(
+        "NERLOOP_NOTIFY_URL", "", "Webhook that is told of promotions, refusals, failures and rollbacks.", secret=True
+    )
+    notify_format: str = _setting("NERLOOP_NOTIFY_FORMAT", "json", "Its kind: json, feishu, dingtalk or wecom.")
+    notify_secret: str = _setting(
+        "NERLOOP_NOTIFY_SECRET", "", "Secret that messages to Feishu or DingTalk are signed with.", secret=True
     )
     grace_seconds: int = _setting(
         "NERLOOP_GRACE_SECONDS",
@@ -185,6 +194,8 @@ class Settings:
             )
         if not 0 <= self.label_margin <= 1:  # nan too
             raise SettingsError(f"NERLOOP_LABEL_MARGIN={self.label_margin}: must be a share of F1, from 0 to 1")
+        if self.notify_format not in NOTIFY_FORMATS:
+            raise SettingsError(f"NERLOOP_NOTIFY_FORMAT={self.notify_format}: must be {', '.join(NOTIFY_FORMATS)}")
         if not self.label_studio_api_key.isascii():
             raise SettingsError("LABEL_STUDIO_API_KEY: holds characters that no token has; copy it again")
         for entry in fields(self):

@@ -25,6 +25,7 @@ from nerloop.tagger import Tagger
 from nerloop.tasks import Project
 from nerloop.trainer import MIN_DEV_ENTITIES
 from nerloop.versions import Candidate, ModelVersion, best_ever
+from sync.notify import Event, notify
 from sync.pull import snapshot
 from sync.push import promote_by_hand, push
 
@@ -164,6 +165,7 @@ def settle(
     """
     version = loop.registry.register(model, candidate, dataset, manifest, decision)
     if not decision.promote:
+        notify(loop.settings, Event("rejected", model, str(version), decision.reason))
         return Outcome("rejected", decision.reason, version)
     decided = push(loop, version)
     if decided == "superseded":

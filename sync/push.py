@@ -7,6 +7,7 @@ from nerloop.errors import BadInput, QueueUnreachable
 from nerloop.loop import Loop
 from nerloop.promotions import STARTER_VERSION, Entry, version_name
 from nerloop.versions import ModelVersion, version_named
+from sync.notify import Event, notify
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,7 @@ def push(loop: Loop, version: ModelVersion) -> str:
     if decision == "promoted":
         logger.info("Promoted %s: %s", version, version.reason)
         _tell(loop, version.model)
+        notify(loop.settings, Event("promoted", version.model, str(version), version.reason))
     return decision
 
 
@@ -71,8 +73,11 @@ def _change_production(
         raise BadInput(
             f"production of {model} changed at the same moment, to {serves}: look at it, then run this again"
         )
-    logger.info("Model %s: %s", model, Entry(0, number, replaces, kind, by, why).sentence(model))
+    said = Entry(0, number, replaces, kind, by, why).sentence(model)
+    logger.info("Model %s: %s", model, said)
     _tell(loop, model)
+    what: Literal["rolled_back", "promoted"] = "rolled_back" if kind == "rollback" else "promoted"
+    notify(loop.settings, Event(what, model, version_name(model, number), said))
 
 
 def _tell(loop: Loop, model: str) -> None:

@@ -30,6 +30,7 @@ def queue_due(loop: Loop) -> None:
 
     At most one of a model is queued or running, and none while it cools down from a failure.
     """
+    loop.jobs.notice_dead_workers()
     thresholds: dict[str, list[int]] = defaultdict(list)
     for binding in loop.state.bindings():
         thresholds[binding.model].append(binding.train_threshold)

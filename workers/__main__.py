@@ -3,13 +3,13 @@
 import argparse
 import sys
 
-from rq import Queue, SpawnWorker
+from rq import Queue
 
 from nerloop.errors import NerLoopError
 from nerloop.jobs import PREDICT_QUEUE, TRAIN_QUEUE, connect_redis, redis_errors
 from nerloop.logs import set_up_logs
 from nerloop.settings import Settings
-from workers.warm_worker import WarmWorker
+from workers.rq_workers import BEAT_SECONDS, FineTuneWorker, WarmWorker
 
 MAINTENANCE_SECONDS = 60  # how often jobs whose worker was killed are looked for, so that their names are free again
 
@@ -32,13 +32,12 @@ def main() -> int:
         redis = connect_redis(settings)
         with redis_errors():
             redis.ping()
-        # A fine-tune gets a process of its own (spawned: torch's threads do not survive a fork), so that it can be
-        # stopped and gives back its memory. Short jobs share one that stays warm: imports cost them seven seconds.
-        worker = SpawnWorker if TRAIN_QUEUE in what else WarmWorker
+        worker = FineTuneWorker if TRAIN_QUEUE in what else WarmWorker
         queues = [Queue(name, connection=redis) for name in what]
         worker(
             queues,
             connection=redis,
+            job_monitoring_interval=BEAT_SECONDS,
             maintenance_interval=MAINTENANCE_SECONDS,
             worker_ttl=MAINTENANCE_SECONDS + 15,  # rq waits this less 15 s for a job before it looks after the others
         ).work(logging_level="WARNING")

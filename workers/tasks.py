@@ -13,6 +13,7 @@ from nerloop.logs import set_up_logs
 from nerloop.loop import Loop
 from nerloop.settings import Settings
 from sync import predictions
+from sync.notify import Event, notify
 from workers.training_run import TrainingRun
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,12 @@ logger = logging.getLogger(__name__)
 
 def fine_tune(model: str, forced: bool = False) -> None:
     """Fine-tune a model and decide whether it is promoted; progress is in the job's meta."""
-    TrainingRun(_loop(), _say).run(model, forced=forced)
+    loop = _loop()
+    try:
+        TrainingRun(loop, _say).run(model, forced=forced)
+    except Exception as error:
+        notify(loop.settings, Event("failed", model, "", f"{type(error).__name__}: {error}"))
+        raise
 
 
 def refresh_predictions(project_id: int) -> None:

@@ -13,12 +13,14 @@ from nerloop.cli.erase import erase
 from nerloop.cli.evaluate import evaluate
 from nerloop.cli.finetune import finetune
 from nerloop.cli.lineage import lineage
+from nerloop.cli.notify import notify
 from nerloop.cli.predict import predict
 from nerloop.cli.projects import connect, export, train
 from nerloop.cli.promotions import pause, promote, resume, rollback
 from nerloop.cli.releases import publish, register
 from nerloop.cli.stack import down, up
 from nerloop.cli.status import status
+from nerloop.cli.ui import ui
 from nerloop.errors import NerLoopError
 
 
@@ -40,7 +42,7 @@ def cli() -> None:
 for command in (
     *(up, down, status, connect, export, train, doctor, demo),
     *(finetune, evaluate, predict, inspect, convert, register, publish),
-    *(rollback, promote, pause, resume, lineage, erase),
+    *(rollback, promote, pause, resume, lineage, erase, notify, ui),
 ):
     cli.add_command(command)
 

@@ -23,7 +23,9 @@ ADDRESSES = {
     "NERLOOP_BACKEND_URL": "http://10.0.0.7:9090",
     "NERLOOP_REDIS_URL": "rediss://:hush-hush@queue.example:6379/2",
     "NERLOOP_REGISTRY_URL": "postgresql://mlflow:hush-hush@db.example/mlflow",
+    "NERLOOP_NOTIFY_URL": "https://robot.example/hook/hush-hush",
 }
+CHOICES = {"NERLOOP_NOTIFY_FORMAT": "wecom"}
 
 
 def environment(home, name, value):
@@ -34,7 +36,8 @@ def environment(home, name, value):
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_setting_is_read_from_its_variable(tmp_path, name):
     kind = Path if ENTRIES[name].default is None else type(ENTRIES[name].default)
-    text, value = (ADDRESSES[name],) * 2 if name in ADDRESSES else GIVEN[kind]
+    fitting = ADDRESSES | CHOICES
+    text, value = (fitting[name],) * 2 if name in fitting else GIVEN[kind]
 
     settings = Settings.load(environment(tmp_path, name, text))
 
@@ -126,6 +129,8 @@ def test_tokens_passwords_and_addresses_that_may_hold_one_are_secrets():
         "NERLOOP_REGISTRY_URL",
         "BASIC_AUTH_PASS",
         "NERLOOP_WEBHOOK_SECRET",
+        "NERLOOP_NOTIFY_URL",
+        "NERLOOP_NOTIFY_SECRET",
     }
 
 

@@ -1,19 +1,33 @@
-"""An RQ worker that runs jobs in its own process, which stays warm, and whose death is noticed within minutes."""
+"""The two kinds of RQ worker, whose death is noticed within half a minute. What they run is tasks.py's."""
 
 import logging
 import threading
 
 from redis.exceptions import RedisError
-from rq import Queue, SimpleWorker
+from rq import Queue, SimpleWorker, SpawnWorker
 from rq.executions import Execution
 from rq.job import Job
-from rq.worker import BaseWorker
 
 logger = logging.getLogger(__name__)
 
+BEAT_SECONDS = 5
+MISSED_SECONDS = 20
+"""Seconds without a heartbeat after which a worker counts as dead. One that was only slow costs a job done twice."""
 
-class WarmWorker(SimpleWorker):  # type: ignore[misc]  # rq is untyped here
-    """RQ's SimpleWorker with the heartbeat of its forking workers.
+
+class FineTuneWorker(SpawnWorker):  # type: ignore[misc]  # rq is untyped here
+    """Runs each job in a process of its own, which can be stopped and gives back its memory.
+
+    Spawned and not forked: torch's threads do not survive a fork.
+    """
+
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
+        """Return the seconds until the next heartbeat is overdue."""
+        return MISSED_SECONDS
+
+
+class WarmWorker(SimpleWorker):  # type: ignore[misc]  # as above
+    """Runs jobs in its own process, whose imports cost seven seconds, while a thread beats.
 
     SimpleWorker promises to be alive for as long as a job may take. Killed in a job of six hours, it would keep the
     job's name taken for six hours.
@@ -21,7 +35,7 @@ class WarmWorker(SimpleWorker):  # type: ignore[misc]  # rq is untyped here
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         """Return the seconds until the next heartbeat is overdue."""
-        return int(BaseWorker.get_heartbeat_ttl(self, job, working_time))
+        return MISSED_SECONDS
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run a job here while a thread beats."""
