@@ -1,5 +1,6 @@
 """Pictures of an evaluation, as SVG files whose text stays text, so that Chinese labels show in any browser."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,8 @@ def _figure(path: Path, size: float) -> Iterator["Axes"]:
     import matplotlib  # a second, which only who draws pays
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # it only measures the text, which the browser draws
         figure = Figure(figsize=(size, size), layout="constrained")
         yield figure.subplots()
         figure.savefig(path, format="svg")

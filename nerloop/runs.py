@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -32,6 +32,7 @@ from nerloop.versions import Candidate
 logger = logging.getLogger(__name__)
 
 DECISION_TAG = "nerloop.decision"
+ORDER_TAG = "nerloop.order"  # of decisions, since the clocks of two workers may disagree; with leading zeros
 KEY_TAG = "nerloop.key"
 METRIC_NAME = re.compile(r"[/\w.\- ]+")  # what MLflow takes; a label it refuses is still in the table
 MAX_PARAM_LENGTH = 6000  # MLflow's own limit
@@ -93,8 +94,11 @@ class Runs:
     def decide(self, run_id: str, decision: str, reason: str) -> None:
         """Close a run. The decision is written last: a run without one counts for nothing, its labels are new."""
         self._client.set_terminated(run_id)
+        before = self._last_decided(self._client.get_run(run_id).info.experiment_id)
+        order = int(before.data.tags.get(ORDER_TAG, 0)) + 1 if before else 1
         description = RunTag("mlflow.note.content", f"{decision}: {reason}")  # MLflow's page shows it first
-        self._client.log_batch(run_id, tags=[description, RunTag(REASON_TAG, reason), RunTag(DECISION_TAG, decision)])
+        self._client.log_batch(run_id, tags=[description, RunTag(REASON_TAG, reason), RunTag(ORDER_TAG, f"{order:09}")])
+        self._client.set_tag(run_id, DECISION_TAG, decision)
 
     def record_no_data(self, model: str, snapshot: Path, manifest: Manifest, reason: str) -> None:
         """Store that a run ended without a candidate, so that the same labels do not start it again."""
@@ -117,15 +121,10 @@ class Runs:
             experiment = self._client.get_experiment_by_name(_experiment_name(model))
             if experiment is None:
                 return {}
-            runs = self._client.search_runs(
-                [experiment.experiment_id],
-                "tags.`nerloop.decision` != ''",
-                order_by=["attributes.end_time DESC"],
-                max_results=1,
-            )
-            if not runs:
+            last = self._last_decided(experiment.experiment_id)
+            if last is None:
                 return {}
-            run_id = runs[0].info.run_id
+            run_id = last.info.run_id
             if self._manifests.get(model, ("",))[0] != run_id:
                 self._manifests[model] = (run_id, self.manifest(run_id))
             return self._manifests[model][1]
@@ -190,6 +189,15 @@ class Runs:
         partial = target.with_name(f".{path.name}.partial")
         shutil.copyfile(path, partial)
         partial.replace(target)
+
+    def _last_decided(self, experiment_id: str) -> Run | None:
+        found = self._client.search_runs(
+            [experiment_id],
+            f"tags.`{DECISION_TAG}` != ''",
+            order_by=[f"tags.`{ORDER_TAG}` DESC", "attributes.end_time DESC"],
+            max_results=1,
+        )
+        return found[0] if found else None
 
     def _new(self, model: str, tags: dict[str, str]) -> str:
         name = f"{model} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
