@@ -64,7 +64,8 @@ class ServingModels:
         """Load what is in production now unless it is loaded already; the old one serves until the new one is warm.
 
         Where nothing of the model is loaded and what is in production cannot be, the version that served last on this
-        machine is loaded from the cache. Raises `RegistryError` where there is none either.
+        machine is loaded from the cache, else the one that was in production before. Raises `RegistryError` where there
+        is none either.
         """
         with self._loading:
             try:
@@ -134,7 +135,7 @@ class ServingModels:
         return self._install(model, predictor, runtimes)
 
     def _fall_back(self, model: str, error: RegistryError) -> Predictor:
-        """Load what served last on this machine; raises the error where that is nothing, or cannot be loaded."""
+        """Load what served last on this machine, else what was in production before; raises the error where none is."""
         refused = self.refused().get(model, {}).get("version")
         for version in cache.last_served(self._checkpoints, model):
             folder = None if version == STARTER_VERSION else self._checkpoints / version
@@ -146,6 +147,16 @@ class ServingModels:
                 logger.warning("%s of this machine's cache: %s", version, worse)
                 continue
             logger.warning("%s; %s comes from this machine's cache", error, version)
+            return self._install(model, predictor, runtimes)
+        if refused is None:  # it is the registry that cannot be asked
+            raise error
+        for earlier in (*(v for v in self._registry.promoted(model) if str(v) != refused), None):
+            try:
+                predictor, runtimes = load(self._registry, earlier, self._checkpoints)
+            except NerLoopError as worse:
+                logger.warning("%s cannot stand in either: %s", earlier, worse)
+                continue
+            logger.warning("%s; %s stands in", error, predictor.model_version)
             return self._install(model, predictor, runtimes)
         raise error
 

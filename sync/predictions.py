@@ -33,12 +33,16 @@ def refresh_predictions(
 ) -> str:
     """Give every unlabelled task one prediction of the version in production and return that version.
 
-    Goes on until the version posted is still in production. `on_progress` gets (done, total) tasks. Old predictions go
-    only after the grace period, and only from tasks that nobody has worked on.
+    Goes on until the version posted is still in production, or stands in for one that cannot be read. `on_progress` gets
+    (done, total) tasks. Old predictions go only after the grace period, and only from tasks that nobody has worked on.
     """
+    version = ""
     while True:
         project = loop.label_studio.project(binding.project_id)
         predictor = loop.serving.update(binding.model)
+        if predictor.model_version == version:
+            logger.warning("Project %s: stays with %s, which stands in for what is in production", project.id, version)
+            return version
         version = predictor.model_version
         _post_predictions(loop, project, predictor, on_progress)
         production = loop.registry.production(binding.model)

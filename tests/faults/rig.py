@@ -180,6 +180,10 @@ class Rig:
         wait_until(lambda: not self.stack.stale(made, version), HEAL_SECONDS, "the starter's predictions")
         return made
 
+    def readiness(self) -> list[dict[str, Any]]:
+        """Return what each replica says at /health/ready."""
+        return [httpx.get(f"{url}/health/ready", timeout=30).json() for url in self.client.replicas]
+
     def label(self, project: Project, gold: Sequence[Document], count: int) -> None:
         """Submit annotations as an annotator does."""
         assert len(list(annotate(self.loop.label_studio, project, gold, count))) == count
@@ -226,8 +230,11 @@ class Rig:
             f"{model}-v{number} to be promoted",
         )
 
-    def check_converged(self, project: Project, model: str, versions: int = 1) -> None:
-        """Wait until all parts agree, then assert what must hold after every fault; see docs/reliability.md."""
+    def check_converged(self, project: Project, model: str, versions: int = 1, damaged: str = "") -> None:
+        """Wait until all parts agree, then assert what must hold after every fault; see docs/reliability.md.
+
+        `versions` is how many there must be; one may be `damaged`.
+        """
         try:
             wait_until(lambda: self._quiet(lambda: self._agrees(project, model)), HEAL_SECONDS, "all parts to agree")
         except TimeoutError as error:
@@ -236,7 +243,7 @@ class Rig:
         made = registry.versions(model)
         assert len(made) == versions, f"trained twice or not at all: {[(str(v), v.decision) for v in made]}"
         assert {version.decision for version in made} <= {"promoted", "rejected", "superseded"}
-        for version in made:
+        for version in (version for version in made if str(version) != damaged):
             assert registry.download(version, self.home.with_name("check") / str(registry)).is_dir()  # sums are checked
         shutil.rmtree(self.checking.settings.home, ignore_errors=True)  # else the copy of labels would judge itself
         changed = new_labels(self.checking, [project], registry.runs.last_manifest(model))

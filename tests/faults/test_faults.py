@@ -8,6 +8,7 @@ import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from pathlib import Path
 
 import httpx
 import psutil
@@ -18,8 +19,11 @@ from nerloop.demo import DEMO_FOLDER
 from nerloop.documents import read_jsonl
 from nerloop.embedded.sandbox import wait_until
 from nerloop.embedded.stack import Stack
+from nerloop.gate import Decision
 from nerloop.jobs import fine_tune_id
+from nerloop.versions import Candidate
 from sync.connect import SECRET_HEADER
+from sync.push import push
 
 GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:90]
 LABELS = 60  # enough that some are held out
@@ -172,6 +176,33 @@ def test_the_registry_is_down_when_a_training_ends(rig: Rig) -> None:
 
     rig.wait_until_promoted(name)
     rig.check_converged(project, name)
+
+
+def test_a_version_in_the_registry_is_damaged(rig: Rig, tmp_path: Path) -> None:
+    name = model()
+    project = rig.project(name, GOLD, LABELS)
+    rig.label(project, GOLD, LABELS)
+    rig.wait_until_promoted(name)
+    registry = rig.loop.registry
+    first = registry.production(name)
+    assert first.version is not None
+    whole = registry.download(first.version, tmp_path)
+    (tmp_path / "dataset.jsonl").touch()
+    manifest = registry.runs.last_manifest(name)
+    candidate = Candidate(whole, first.version.labels, "", first.name, first.generation, {})
+    second = registry.register(name, candidate, tmp_path / "dataset.jsonl", manifest, Decision(True, "a test"))
+    (weights,) = rig.home.with_name("artifacts").rglob(f"{second.run_id}/artifacts/checkpoint/pytorch_model.bin")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+
+    assert push(rig.loop, second) == "promoted"
+
+    wait_until(lambda: [ready.get("refused", {}).get(name, {}).get("version") for ready in rig.readiness()]
+               == [str(second)] * 2, HEAL_SECONDS, "both replicas to refuse it")  # fmt: skip
+    assert {ready["serving"][name] for ready in rig.readiness()} == {first.name}
+    rig.stack.run("train", "--model", name)
+    rig.wait_until_promoted(name, 3)
+    rig.check_converged(project, name, versions=3, damaged=str(second))
+    assert not any(name in ready["refused"] for ready in rig.readiness())
 
 
 def test_two_workers_have_the_same_job(rig: Rig) -> None:
