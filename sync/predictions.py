@@ -33,8 +33,9 @@ def refresh_predictions(
 ) -> str:
     """Give every unlabelled task one prediction of the version in production and return that version.
 
-    Goes on until the version posted is still in production, or stands in for one that cannot be read. `on_progress` gets
-    (done, total) tasks. Old predictions go only after the grace period, and only from tasks that nobody has worked on.
+    Goes on until the version posted is still in production, or stands in for one that cannot be read. `on_progress`
+    gets (done, total) tasks. Old predictions go only after the grace period, and only from tasks that nobody has worked
+    on.
     """
     version = ""
     while True:
