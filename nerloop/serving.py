@@ -182,16 +182,17 @@ def load(registry: "Registry", version: ModelVersion | None, checkpoints: Path) 
     """Return a version's warm predictor (None: the starter's) and the folder of its runtimes.
 
     Downloads it and chooses its runtime where that was not done before on this machine. A copy in the cache that got
-    damaged is removed, so that the next try fetches it again. Raises `RegistryError` or `SettingsError`.
+    damaged is fetched again. Raises `RegistryError` or `SettingsError`.
     """
     if version is None:
         return _read(STARTER_VERSION, None, checkpoints)
     folder = registry.download(version, checkpoints)
     try:
         return _read(str(version), folder, checkpoints)
-    except CheckpointCorrupt:
+    except CheckpointCorrupt as error:
+        logger.warning("The copy of %s on this machine is damaged and is fetched again: %s", version, error)
         cache.remove(folder)
-        raise
+        return _read(str(version), registry.download(version, checkpoints), checkpoints)
 
 
 def _read(version: str, folder: Path | None, checkpoints: Path) -> tuple[Predictor, Path]:

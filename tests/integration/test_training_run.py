@@ -35,7 +35,7 @@ def run(loop: Loop, killed_in: int | None = None) -> tuple[ModelVersion | None, 
     def hear(progress: dict[str, Any]) -> None:
         if progress["step"] == "training":
             said.append(progress)
-            if progress["epoch"] == killed_in:
+            if killed_in and progress["epoch"] >= killed_in:  # not each epoch is said
                 raise Killed
 
     try:
