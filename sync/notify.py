@@ -77,19 +77,25 @@ def send(settings: Settings, event: Event) -> None:
 
 
 def _post(url: str, body: dict[str, Any], query: dict[str, str]) -> None:
-    address = httpx.URL(url)
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise NotifyError("NERLOOP_NOTIFY_URL is no address; copy it again") from None
     try:
         answer = httpx.post(address.copy_merge_params(query), json=body, timeout=TIMEOUT_SECONDS)
     except httpx.HTTPError as error:
         raise NotifyError(f"{address.host} does not answer ({type(error).__name__}); see NERLOOP_NOTIFY_URL") from None
     if answer.status_code >= 300:
         raise NotifyError(f"{address.host} answered {answer.status_code}; see NERLOOP_NOTIFY_URL")
+    if not body.keys() & {"msgtype", "msg_type"}:
+        return  # a receiver of plain JSON may answer what it likes
     try:
         said = answer.json()
     except ValueError:
-        return  # a receiver of plain JSON need not answer with any
-    code = next((said[key] for key in ("errcode", "code", "StatusCode") if said.get(key)), 0) if said else 0
-    if code and body.keys() & {"msgtype", "msg_type"}:  # the robots say 200 whatever they think
+        said = None
+    if not isinstance(said, dict):
+        raise NotifyError(f"{address.host} does not answer as a robot does; see NERLOOP_NOTIFY_URL and _FORMAT")
+    if any(said.get(key) for key in ("errcode", "code", "StatusCode")):  # they say 200 whatever they think
         raise NotifyError(f"{address.host} refused the message: {said}; see NERLOOP_NOTIFY_FORMAT and _SECRET")
 
 

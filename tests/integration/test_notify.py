@@ -28,7 +28,7 @@ class Robot:
 
     def __init__(self) -> None:
         self.received: list[tuple[dict[str, list[str]], dict[str, Any]]] = []
-        self.answers: list[tuple[int, dict[str, Any]]] = []
+        self.answers: list[tuple[int, Any]] = []
         robot = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -116,6 +116,25 @@ def test_a_robot_that_says_200_and_refuses_has_refused(robot: Robot, kind: str, 
 
     with pytest.raises(NotifyError, match=str(next(iter(refusal.values())))):
         send(robot.settings(kind), PROMOTED)
+
+
+@pytest.mark.parametrize("answer", ["ok", 1, ["ok"], None])
+def test_what_is_no_robot_may_answer_as_it_likes_but_a_robot_must_answer_as_one(robot: Robot, answer: object) -> None:
+    robot.answers = [(200, answer)] * 4
+
+    send(robot.settings("json"), PROMOTED)
+
+    with pytest.raises(NotifyError, match="does not answer as a robot does"):
+        send(robot.settings("feishu"), PROMOTED)
+
+
+def test_an_address_that_is_none_fails_no_promotion_and_is_not_logged(
+    robot: Robot, caplog: pytest.LogCaptureFixture
+) -> None:
+    notify(replace(robot.settings("json"), notify_url="https://robot\n/key-of-the-robot"), PROMOTED)
+
+    assert "NERLOOP_NOTIFY_URL is no address" in caplog.text
+    assert "key-of-the-robot" not in caplog.text
 
 
 def test_a_promotion_does_not_fail_with_its_message_and_the_log_keeps_the_key_secret(
