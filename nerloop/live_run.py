@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 STATE = "state"  # folder of artifacts, with one file named after the step it is of
 STATE_TAG = "nerloop.state_step"
+DECISION_TAG = "nerloop.decision"
 REASON_TAG = "nerloop.reason"
 SHARE_OF_TIME = 0.05  # of a run that storing its state may take; a large model's is stored less often
 
@@ -83,8 +84,13 @@ class LiveRun:
             self._delete(STATE)
 
     def fail(self, reason: str) -> None:
-        """Say that the run ended without a candidate; it goes on where the same fine-tune is tried again."""
+        """Say that the run ended without a candidate; it goes on where the same fine-tune is tried again.
+
+        A second worker with the same job, which has decided the run meanwhile, is believed.
+        """
         with self._tried("closing it"):
+            if DECISION_TAG in self._client.get_run(self.id).data.tags:
+                return
             self._client.set_tag(self.id, REASON_TAG, reason)
             self._client.set_terminated(self.id, "FAILED")
 

@@ -21,8 +21,8 @@ def plot_confusion(evaluation: Evaluation, path: Path) -> None:
     size = 2.5 + 0.5 * len(labels)
     with _figure(path, size) as axes:
         axes.imshow(counts, cmap="Blues")
-        axes.set_xticks(range(len(labels)), names, rotation=45, ha="right")
-        axes.set_yticks(range(len(labels)), names)
+        axes.set_xticks(range(len(labels)), names, rotation=45, ha="right", parse_math=False)  # $ is a letter here
+        axes.set_yticks(range(len(labels)), names, parse_math=False)
         axes.set(xlabel="predicted 预测", ylabel="gold 标注", title="Confusion of labels 标签混淆")
         darkest = max((count for row in counts for count in row), default=0)
         for y, row in enumerate(counts):

@@ -60,8 +60,9 @@ class Registry:
         """
         with registry_errors(f"registering a version of {model}"):
             before = [v for v in self.versions(model) if candidate.run_id and v.run_id == candidate.run_id]
-            if before:  # whoever registered it died before the run was closed
-                self.runs.decide(candidate.run_id, outcome(decision), decision.reason)
+            if before:  # whoever registered it died before the run was closed, or had the same job
+                decided = "rejected" if before[0].decision == "rejected" else "passed"
+                self.runs.decide(candidate.run_id, decided, before[0].reason)
                 return before[0]
             run_id = self.runs.store(model, snapshot, manifest, candidate)
             self._ensure_model(model, f"Every candidate of the model {model}, rejected ones too; see docs/registry.md")

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import platform
+import posixpath
 import re
 import shutil
 import tempfile
@@ -24,17 +25,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from nerloop.documents import Manifest, document_of
-from nerloop.live_run import REASON_TAG, LiveRun
+from nerloop.live_run import DECISION_TAG, REASON_TAG, LiveRun
 from nerloop.mlflow_door import registry_errors
 from nerloop.plots import plot_confusion, plot_reliability
 from nerloop.versions import Candidate
 
 logger = logging.getLogger(__name__)
 
-DECISION_TAG = "nerloop.decision"
 ORDER_TAG = "nerloop.order"  # of decisions, since the clocks of two workers may disagree; with leading zeros
 KEY_TAG = "nerloop.key"
-METRIC_NAME = re.compile(r"[/\w.\- ]+")  # what MLflow takes; a label it refuses is still in the table
+METRIC_NAME = re.compile(r"[/\w.\- ]{1,250}")  # what MLflow takes; a label it refuses is still in the table
 MAX_PARAM_LENGTH = 6000  # MLflow's own limit
 MANIFEST = "manifest.json"
 ERASED = "nerloop.erased."
@@ -92,9 +92,15 @@ class Runs:
         return run_id
 
     def decide(self, run_id: str, decision: str, reason: str) -> None:
-        """Close a run. The decision is written last: a run without one counts for nothing, its labels are new."""
+        """Close a run. The decision is written last: a run without one counts for nothing, its labels are new.
+
+        A decision stays: one that a second worker brings for the same run later would make its labels the last ones.
+        """
+        run = self._client.get_run(run_id)
+        if DECISION_TAG in run.data.tags:
+            return
         self._client.set_terminated(run_id)
-        before = self._last_decided(self._client.get_run(run_id).info.experiment_id)
+        before = self._last_decided(run.info.experiment_id)
         order = int(before.data.tags.get(ORDER_TAG, 0)) + 1 if before else 1
         description = RunTag("mlflow.note.content", f"{decision}: {reason}")  # MLflow's page shows it first
         self._client.log_batch(run_id, tags=[description, RunTag(REASON_TAG, reason), RunTag(ORDER_TAG, f"{order:09}")])
@@ -289,4 +295,8 @@ def _metrics(candidate: Candidate) -> list[Metric]:
     now = int(datetime.now(UTC).timestamp() * 1000)
     per_label = candidate.evaluation.per_label if candidate.evaluation else {}
     values = {**candidate.metrics, **{f"gate_f1.{label}": scores.f1 for label, scores in per_label.items()}}
-    return [Metric(name, value, now, 0) for name, value in values.items() if METRIC_NAME.fullmatch(name)]
+    return [Metric(name, value, now, 0) for name, value in values.items() if _may_be_named(name)]
+
+
+def _may_be_named(metric: str) -> bool:
+    return METRIC_NAME.fullmatch(metric) is not None and posixpath.normpath(metric) == metric

@@ -161,19 +161,21 @@ def settle(
 ) -> Outcome:
     """Register a candidate with what was decided of it, and promote it where it passed.
 
-    `manifest` names the annotations that count as learned from now on. Raises `RegistryError`; nothing is then visible.
+    `manifest` names the annotations that count as learned from now on. Where the run has a version already, which a
+    second worker with the same job has made, what was decided of that one stays. Raises `RegistryError`; nothing is
+    then visible.
     """
     version = loop.registry.register(model, candidate, dataset, manifest, decision)
-    if not decision.promote:
-        notify(loop.settings, Event("rejected", model, str(version), decision.reason))
-        return Outcome("rejected", decision.reason, version)
+    if version.decision == "rejected":
+        notify(loop.settings, Event("rejected", model, str(version), version.reason))
+        return Outcome("rejected", version.reason, version)
     decided = push(loop, version)
     if decided == "superseded":
         return Outcome("superseded", f"{version}: production changed while it was judged", version)
     if decided == "passed":
         waits = f"it waits, for automatic promotion is paused; `nerloop resume {model}` ends that"
-        return Outcome("passed", f"{decision.reason}; {waits}", version)
-    return Outcome("promoted", decision.reason, version)
+        return Outcome("passed", f"{version.reason}; {waits}", version)
+    return Outcome("promoted", version.reason, version)
 
 
 def register_checkpoint(

@@ -166,6 +166,21 @@ def test_a_candidate_that_passes_while_promotion_is_paused_is_said_to_wait(loop:
     assert outcome.reason == "better; it waits, for automatic promotion is paused; `nerloop resume medical` ends that"
 
 
+def test_a_second_worker_with_the_same_job_does_not_promote_what_the_first_was_refused(
+    loop: Loop, tmp_path: Path
+) -> None:
+    run = loop.registry.runs.begin("medical", "key", {})
+    checkpoint.save(UNTRAINED, checkpoint.Provenance("lac", ""), tmp_path / "checkpoint")
+    (tmp_path / "dataset.jsonl").touch()
+    candidate = Candidate(tmp_path / "checkpoint", LABELS, "", STARTER_VERSION, 0, {}, run.id)
+    settle(loop, "medical", candidate, tmp_path / "dataset.jsonl", {}, Decision(False, "worse"))
+
+    outcome = settle(loop, "medical", candidate, tmp_path / "dataset.jsonl", {}, PASSED)  # its fit was another
+
+    assert (outcome.decision, outcome.reason) == ("rejected", "worse")
+    assert loop.registry.production("medical").version is None
+
+
 def test_a_version_that_was_rolled_back_from_judges_no_more(two_versions: Loop, tmp_path: Path) -> None:
     register(two_versions, tmp_path, starter(), 0.95, 2, "medical-v2")
     roll_back(two_versions, "medical", "medical-v2", "Li Na", "")

@@ -1,7 +1,7 @@
 """A fine-tune's run in MLflow, on a database with a folder and through a real server."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -36,10 +36,10 @@ def model(any_registry: Loop, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def register(any_registry: Loop, model: str, tmp_path: Path) -> Callable[[str], ModelVersion]:
+def register(any_registry: Loop, model: str, tmp_path: Path) -> Callable[..., ModelVersion]:
     """Registers what a run has made."""
 
-    def made(run_id: str) -> ModelVersion:
+    def made(run_id: str, gold: Sequence[Document] = GOLD, found: Sequence[Document] = FOUND) -> ModelVersion:
         folder = tmp_path / f"made-{len(list(tmp_path.iterdir()))}"
         vocabulary = CharacterVocabulary({"OOV": 0, "张": 1})
         tagger = Tagger(GruEncoder(vocabulary, rows=2, embedding_size=4, hidden_size=4), Decoder.flat(["PER"]))
@@ -47,7 +47,7 @@ def register(any_registry: Loop, model: str, tmp_path: Path) -> Callable[[str], 
         (tmp_path / "dataset.jsonl").write_text("{}\n")
         candidate = Candidate(
             folder, ("PER", "疾病"), "f" * 64, "lac-starter", 0, {"gate_f1": 0.5}, run_id,
-            evaluate(GOLD, FOUND), calibration(GOLD, FOUND),
+            evaluate(gold, found), calibration(gold, found),
         )  # fmt: skip
         return any_registry.registry.register(
             model, candidate, tmp_path / "dataset.jsonl", {"7": "3-17:abc"}, Decision(True, "better")
@@ -163,6 +163,37 @@ def test_the_last_decision_is_the_last_one_whatever_the_clock_says(
     runs.record_no_data(model, tmp_path / "dataset.jsonl", {"2": "b"}, "too few")
 
     assert runs.last_manifest(model) == {"2": "b"}
+
+
+def test_what_a_second_worker_with_the_same_job_says_late_changes_no_decision(
+    any_registry: Loop, model: str, register: Callable[[str], ModelVersion], tmp_path: Path
+) -> None:
+    runs = any_registry.registry.runs
+    first, late = runs.begin(model, "key", {}), runs.begin(model, "key", {})
+    (tmp_path / "dataset.jsonl").touch()
+    version = register(first.id)
+    runs.record_no_data(model, tmp_path / "dataset.jsonl", {"8": "newer"}, "too few")
+
+    again = register(late.id)
+    late.fail("its worker was stopped")
+
+    assert (again.number, again.decision) == (version.number, "passed")
+    assert client(any_registry).get_run(first.id).info.status == "FINISHED"
+    assert runs.last_manifest(model) == {"8": "newer"}
+
+
+@pytest.mark.parametrize("label", ["公司/机构", "药物//商品名", "a/", "$\\nope$", "长" * 300])
+def test_a_run_takes_any_label(
+    any_registry: Loop, model: str, register: Callable[..., ModelVersion], tmp_path: Path, label: str
+) -> None:
+    run = any_registry.registry.runs.begin(model, "key", {})
+
+    register(
+        run.id, [Document("", "张三", (Entity(0, 2, label),))], [Document("", "张三", (Entity(0, 2, label, 0.9),))]
+    )
+
+    table = client(any_registry).download_artifacts(run.id, "evaluation/per_label.csv", str(tmp_path))
+    assert f"{label},1.0,1.0,1.0,1" in Path(table).read_text(encoding="utf-8")
 
 
 def test_a_registry_that_is_away_costs_points_of_the_curve_nothing(
