@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from nerloop import checkpoint
 from nerloop.demo import DEMO_FOLDER, annotate, create_project
-from nerloop.documents import Manifest, labels_of, read_jsonl, write_jsonl
+from nerloop.documents import Manifest, labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.gate import Decision
 from nerloop.promotions import STARTER_VERSION
@@ -17,6 +17,7 @@ from nerloop.starter import fresh_starter
 from nerloop.tagger import adapt
 from nerloop.tagging import Decoder
 from nerloop.tasks import Project
+from nerloop.troubles import Troubles
 from nerloop.versions import Candidate, ModelVersion
 from sync.pull import snapshot
 from sync.reconcile import reconcile
@@ -40,9 +41,10 @@ def candidate(stack: Sandbox, project: Project, folder: Path) -> ModelVersion:
     loop, model = stack.loop, f"project-{project.id}"
     tagger = adapt(fresh_starter(), Decoder.flat(project.label_config.labels))
     made = folder / f"v{len(loop.registry.versions(model)) + 1}"
-    labelled = snapshot(loop.label_studio, [project])
+    binding = loop.state.binding(project.id)
+    assert binding is not None
     made.mkdir()
-    write_jsonl(made / "dataset.jsonl", labelled.documents)
+    labelled = snapshot(loop, [binding], [project], made / "dataset.jsonl")
     checkpoint.save(tagger, checkpoint.Provenance("lac", labelled.fingerprint), made / "checkpoint")
     production = loop.registry.production(model)
     return loop.registry.register(
@@ -84,7 +86,7 @@ def test_predictions_follow_a_rollback_and_the_next_candidate_waits_for_a_resume
     )
     second = candidate(stack, project, tmp_path)
     loop.redis.flushall()
-    reconcile(loop)
+    reconcile(loop, Troubles())
     shown = status(stack, project)
     assert (shown["production"], shown["waiting"]) == (STARTER_VERSION, [str(second)])
     assert (shown["paused"]["by"], shown["paused"]["why"]) == ("Li Na", "finds no drugs")
