@@ -143,16 +143,17 @@ class Runs:
             tags: dict[str, str] = self._client.get_run(run_id).data.tags
         return {tag.removeprefix(ERASED): note for tag, note in tags.items() if tag.startswith(ERASED)}
 
-    def all_of(self, model: str) -> list[str]:
-        """Return the ids of all runs of a model, decided or not."""
+    def all_of(self, model: str) -> dict[str, bool]:
+        """Return the ids of all runs of a model, each with whether it is decided: its snapshot is then stored."""
         with registry_errors(f"listing the runs of {model}"):
             experiment = self._client.get_experiment_by_name(_experiment_name(model))
             if experiment is None:
-                return []
-            found, token = [], None
+                return {}
+            found: dict[str, bool] = {}
+            token = None
             while True:
                 page = self._client.search_runs([experiment.experiment_id], max_results=1000, page_token=token)
-                found += [run.info.run_id for run in page]
+                found |= {run.info.run_id: DECISION_TAG in run.data.tags for run in page}
                 token = page.token
                 if not token:
                     return found

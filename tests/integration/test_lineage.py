@@ -79,7 +79,7 @@ def test_an_erased_document_leaves_snapshot_and_manifest_and_nothing_else_does(
 ) -> None:
     run_id = register(any_registry, model, tmp_path, 0, "lac-starter").run_id
     runs = any_registry.registry.runs
-    assert model in runs.models() and runs.all_of(model) == [run_id]
+    assert model in runs.models() and runs.all_of(model) == {run_id: True}
 
     assert runs.erase(run_id, "3-17", {"103"}, "2026-05-04 by Li Na: request 12")
     assert runs.erase(run_id, "3-17", set(), "later")  # it says again that it was there
@@ -121,7 +121,7 @@ def test_runs_that_were_killed_while_they_stored_a_snapshot_do_not_hold_an_erasu
     client.log_artifact(run_id, str(tmp_path / "dataset.jsonl"), "snapshot")
     runs = any_registry.registry.runs
 
-    assert set(runs.all_of(model)) == {run_id, without}
+    assert runs.all_of(model) == {run_id: True, without: False}
     assert not runs.erase(without, "3-17", set(), "request 12")
     assert runs.erase(run_id, "3-17", set(), "request 12")
 
