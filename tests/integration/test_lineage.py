@@ -12,7 +12,7 @@ from nerloop.documents import Document, Entity, Manifest, manifest_entry, read_j
 from nerloop.gate import Contest, Decision
 from nerloop.lineage import lineage
 from nerloop.loop import Loop
-from nerloop.runs import Runs
+from nerloop.runs import ERASURE_BEGUN, Runs
 from nerloop.versions import Candidate, ModelVersion
 from sync.push import roll_back
 
@@ -108,6 +108,30 @@ def test_an_erasure_that_was_killed_is_finished_by_the_next(
     loop.registry.runs.erase(run_id, "3-17", set(), "second")
 
     assert stored(loop, run_id, tmp_path)[0] == OTHERS
+    assert loop.registry.runs.erased(run_id) == {"3-17": "second"}
+
+
+def test_an_erasure_that_was_killed_before_it_said_so_is_noted_by_the_next(
+    loop: Loop, model: str, tmp_path: Path
+) -> None:
+    run_id = register(loop, model, tmp_path, 0, "lac-starter").run_id
+    loop.registry.runs.erase(run_id, "3-17", set(), "first")
+    MlflowClient(loop.settings.registry_address).set_tag(run_id, "nerloop.erased.3-17", ERASURE_BEGUN)
+
+    assert loop.registry.runs.erase(run_id, "3-17", set(), "second")
+
+    assert loop.registry.runs.erased(run_id) == {"3-17": "second"}
+
+
+def test_a_process_that_has_read_a_manifest_sees_what_another_erased_from_it(
+    loop: Loop, model: str, tmp_path: Path
+) -> None:
+    run_id = register(loop, model, tmp_path, 0, "lac-starter").run_id
+    assert "101" in loop.registry.runs.last_manifest(model)
+
+    Loop(loop.settings).registry.runs.erase(run_id, "3-17", set(), "request 12")
+
+    assert "101" not in loop.registry.runs.last_manifest(model)
 
 
 def test_runs_that_were_killed_while_they_stored_a_snapshot_do_not_hold_an_erasure_up(
