@@ -142,7 +142,7 @@ def register(loop: Loop, folder: Path, documents: Sequence[Document], number: in
     say(f"registering version {number + 1}")
     in_a_process(make_version, folder, number)
     (folder / "dataset.jsonl").write_text("")
-    candidate = Candidate(folder / f"version-{number}", labels_of(documents), "", "", number, {}, [], [])
+    candidate = Candidate(folder / f"version-{number}", labels_of(documents), "", "", number, {})
     loop.registry.register(MODEL, candidate, folder / "dataset.jsonl", {}, Decision(True, "benchmark"))
 
 
@@ -156,7 +156,7 @@ def make_version(folder: Path, number: int) -> None:
 
 def promote(loop: Loop) -> None:
     """Put the newest version into production and say so."""
-    assert loop.registry.promote(loop.registry.versions(MODEL)[0])
+    assert loop.registry.promote(loop.registry.versions(MODEL)[0]) == "promoted"
     loop.state.say_promoted(MODEL)
 
 

@@ -39,6 +39,7 @@ MAX_PARAM_LENGTH = 6000  # MLflow's own limit
 MANIFEST = "manifest.json"
 ERASED = "nerloop.erased."
 """Tag of a run, with the id of a document that was erased from its snapshot."""
+ERASURE_BEGUN = "begun"
 
 
 class Runs:
@@ -47,7 +48,8 @@ class Runs:
     def __init__(self, client: MlflowClient, artifacts: Path | None) -> None:
         """`artifacts` is the folder for files where the address is a database; a server has its own store."""
         self._client = client
-        self._manifests: dict[str, tuple[str, Manifest]] = {}  # model → run and its manifest, which never changes
+        # model → run, what was erased from it and its manifest, which nothing else changes
+        self._manifests: dict[str, tuple[str, dict[str, str], Manifest]] = {}
         self._artifacts = artifacts
 
     def begin(self, model: str, key: str, parameters: Mapping[str, object]) -> LiveRun:
@@ -130,10 +132,17 @@ class Runs:
             last = self._last_decided(experiment.experiment_id)
             if last is None:
                 return {}
+<<<<<<< HEAD
             run_id = last.info.run_id
             if self._manifests.get(model, ("",))[0] != run_id:
                 self._manifests[model] = (run_id, self.manifest(run_id))
             return self._manifests[model][1]
+=======
+            run_id, erased = runs[0].info.run_id, _erased(runs[0].data.tags)
+            if self._manifests.get(model, ("",))[:2] != (run_id, erased):
+                self._manifests[model] = (run_id, erased, self.manifest(run_id))
+            return self._manifests[model][2]
+>>>>>>> 96aec86a363ec131b0554c482ce5a561a2830917
 
     def manifest(self, run_id: str) -> Manifest:
         """Return the manifest of a run: the annotations that its snapshot comes from."""
@@ -145,19 +154,19 @@ class Runs:
     def erased(self, run_id: str) -> dict[str, str]:
         """Return the documents that were erased from a run's snapshot, each with when, by whom and why."""
         with registry_errors(f"reading run {run_id}"):
-            tags: dict[str, str] = self._client.get_run(run_id).data.tags
-        return {tag.removeprefix(ERASED): note for tag, note in tags.items() if tag.startswith(ERASED)}
+            return _erased(self._client.get_run(run_id).data.tags)
 
-    def all_of(self, model: str) -> list[str]:
-        """Return the ids of all runs of a model, decided or not."""
+    def all_of(self, model: str) -> dict[str, bool]:
+        """Return the ids of all runs of a model, each with whether it is decided: its snapshot is then stored."""
         with registry_errors(f"listing the runs of {model}"):
             experiment = self._client.get_experiment_by_name(_experiment_name(model))
             if experiment is None:
-                return []
-            found, token = [], None
+                return {}
+            found: dict[str, bool] = {}
+            token = None
             while True:
                 page = self._client.search_runs([experiment.experiment_id], max_results=1000, page_token=token)
-                found += [run.info.run_id for run in page]
+                found |= {run.info.run_id: DECISION_TAG in run.data.tags for run in page}
                 token = page.token
                 if not token:
                     return found
@@ -172,18 +181,22 @@ class Runs:
         """Take a document out of a run's snapshot; tell whether it is or ever was in it.
 
         Its line leaves each JSONL file; the annotations that the manifest says are its, and `annotation_ids`, leave the
-        manifest. The run is tagged first, so that a repetition after a kill still says what was in it.
+        manifest. The run is tagged first, so that a repetition after a kill still says what was in it, and with `note`
+        only when all is done: who keeps a copy of the manifest reads it again then.
         """
         with registry_errors(f"erasing {document_id} from run {run_id}"), tempfile.TemporaryDirectory() as temporary:
             # A run that ended before it stored a snapshot has none to download.
             names = [found.path for found in self._client.list_artifacts(run_id, "snapshot")]
             files = [Path(self._client.download_artifacts(run_id, name, temporary)) for name in names]
             changed = [path for path in files if _take_out(path, document_id, annotation_ids)]
+            before = self.erased(run_id).get(document_id)
             if changed:
-                self._client.set_tag(run_id, f"{ERASED}{document_id}", note)
+                self._client.set_tag(run_id, f"{ERASED}{document_id}", ERASURE_BEGUN)
             for path in changed:
                 self._replace(run_id, path)
-        return bool(changed) or document_id in self.erased(run_id)
+            if changed or before == ERASURE_BEGUN:
+                self._client.set_tag(run_id, f"{ERASED}{document_id}", note)
+        return bool(changed) or before is not None
 
     def _replace(self, run_id: str, path: Path) -> None:
         """Put a file in place of the one of that name in a run's snapshot; never half of it."""
@@ -253,6 +266,10 @@ def machine_tags() -> dict[str, str]:
         "machine.python": platform.python_version(),
         "machine.torch": version("torch"),
     }
+
+
+def _erased(tags: Mapping[str, str]) -> dict[str, str]:
+    return {tag.removeprefix(ERASED): note for tag, note in tags.items() if tag.startswith(ERASED)}
 
 
 def _take_out(path: Path, document_id: str, annotation_ids: Collection[str]) -> bool:

@@ -47,28 +47,37 @@ def erase(loop: Loop, document_id: str, by: str, why: str) -> Erasure:
     document_id = f"{project_id}-{task_id}"
     note = f"{datetime.now(UTC).isoformat(timespec='seconds')} by {by}: {why}"
     annotation_ids = loop.label_studio.annotation_ids(project_id, task_id)
-    seen: dict[str, bool] = {}
+    done: set[str] = set()
     # The snapshots first: old manifests do not say whose annotations they name, Label Studio does while it has them.
-    _erase_from_runs(loop, document_id, annotation_ids or [], note, seen)
+    runs = _erase_from_runs(loop, document_id, annotation_ids or [], note, done)
     if annotation_ids is not None:
         loop.label_studio.delete_task(task_id)
-    _erase_from_runs(loop, document_id, annotation_ids or [], note, seen)  # what was stored meanwhile
     models = sorted({binding.model for binding in loop.state.bindings()} | set(loop.registry.runs.models()))
+    # Before the runs are looked at again: a fine-tune that ended until now is found there, any other is named.
     running = tuple(model for model in models if _is_running(loop, model))
-    _forget_local_copies(loop, project_id, task_id, [model for model in models if model not in running])
-    runs = {run_id for run_id, held in seen.items() if held}
+    runs |= _erase_from_runs(loop, document_id, annotation_ids or [], note, done)
+    _forget_local_copies(loop, project_id, task_id, models)
     versions, serving = _trained_on(loop, models, runs)
     erasure = Erasure(document_id, annotation_ids is not None, tuple(sorted(runs)), versions, serving, running)
     logger.info("Erased document %s, by %s: it was in %s runs", document_id, by, len(runs))
     return erasure
 
 
-def _erase_from_runs(loop: Loop, document_id: str, annotation_ids: list[str], note: str, seen: dict[str, bool]) -> None:
-    """Erase from the runs of all models that were not seen yet: a project may have fed another model before."""
+def _erase_from_runs(loop: Loop, document_id: str, annotation_ids: list[str], note: str, done: set[str]) -> set[str]:
+    """Erase from the runs of all models, since a project may have fed another before; return those that held it.
+
+    Decided runs are `done` after that and not looked at again; one that goes on may store its snapshot any moment.
+    """
+    held = set()
     for model in loop.registry.runs.models():
-        for run_id in loop.registry.runs.all_of(model):
-            if run_id not in seen:
-                seen[run_id] = loop.registry.runs.erase(run_id, document_id, annotation_ids, note)
+        for run_id, is_decided in loop.registry.runs.all_of(model).items():
+            if run_id in done:
+                continue
+            if loop.registry.runs.erase(run_id, document_id, annotation_ids, note):
+                held.add(run_id)
+            if is_decided:
+                done.add(run_id)
+    return held
 
 
 def _is_running(loop: Loop, model: str) -> bool:
@@ -83,7 +92,8 @@ def _forget_local_copies(loop: Loop, project_id: int, task_id: int, models: list
     """
     forget(loop.settings, project_id, task_id)
     for model in models:
-        shutil.rmtree(loop.settings.home / "work" / model, ignore_errors=True)
+        if not _is_running(loop, model):
+            shutil.rmtree(loop.settings.home / "work" / model, ignore_errors=True)
 
 
 def _trained_on(loop: Loop, models: list[str], runs: set[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

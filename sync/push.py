@@ -28,7 +28,8 @@ def push(loop: Loop, version: ModelVersion) -> str:
 def promote_by_hand(loop: Loop, version: ModelVersion, by: str, why: str) -> None:
     """Put any version into production, whatever the gate said of it and though automatic promotion is paused.
 
-    Raises `BadInput` where it serves already, its files are gone, or production changes at the same moment.
+    Raises `BadInput` where it serves already, its files are gone, or production changes to something else at the same
+    moment.
     """
     log = loop.registry.promotion_log(version.model)
     if log.number == version.number:
@@ -40,8 +41,8 @@ def roll_back(loop: Loop, model: str, to: str, by: str, why: str) -> tuple[str, 
     """Put an earlier version, or the starter, into production again; return (what served, what serves now).
 
     `to` names it; empty: the production before this one. It pauses automatic promotion. Raises `BadInput` where there
-    is nothing to go back to, `to` was never in production, its files are gone, or production changes at the same
-    moment; in the last case automatic promotion is paused all the same.
+    is nothing to go back to, `to` was never in production, its files are gone, or production changes to something else
+    at the same moment; in the last case automatic promotion is paused all the same.
     """
     log = loop.registry.promotion_log(model)
     number = _number(model, to) if to else log.previous
@@ -69,9 +70,13 @@ def _change_production(
     if number:
         loop.registry.version(model, number).check_files()
     if not loop.registry.append(model, kind, by, why, number, replaces):
-        serves = loop.registry.production(model).name
+        serves = loop.registry.promotion_log(model).number
+        if serves == number:
+            return  # somebody else wanted the same at the same moment, and has said so
+        paused = "; automatic promotion is paused all the same" if kind == "rollback" else ""
         raise BadInput(
-            f"production of {model} changed at the same moment, to {serves}: look at it, then run this again"
+            f"production of {model} changed at the same moment, to {version_name(model, serves)}{paused}: look at it, "
+            "then run this again"
         )
     said = Entry(0, number, replaces, kind, by, why).sentence(model)
     logger.info("Model %s: %s", model, said)

@@ -28,9 +28,10 @@ def erase(document: str, by: str, why: str, yes: bool) -> None:
 
     Prints the versions that were trained on it: their weights may remember it. No version is deleted.
 
-    It cannot reach: exports that people made, backups of Label Studio and of the registry, earlier versions of objects
-    where a bucket keeps them, runs that were deleted in MLflow (until `mlflow gc`), what people copied, and work
-    folders on other machines (removed at their next fine-tune of that model).
+    It cannot reach: files that were uploaded to Label Studio's import page, which it keeps, exports that people made,
+    backups of Label Studio and of the registry, earlier versions of objects where a bucket keeps them, runs that were
+    deleted in MLflow (until `mlflow gc`), what people copied, and on other machines the copy of the labels (corrected
+    when they are next read there) and work folders (removed at the next fine-tune of that model).
 
     \b
     nerloop erase 3-17 --by "Li Na" --why "consent withdrawn, request 2026-114"

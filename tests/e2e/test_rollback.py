@@ -9,15 +9,18 @@ from mlflow import MlflowClient
 
 from nerloop import checkpoint
 from nerloop.demo import DEMO_FOLDER, annotate, create_project
-from nerloop.documents import Manifest, labels_of, read_jsonl, write_jsonl
+from nerloop.documents import Manifest, labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.gate import Decision
+from nerloop.label_studio import LabelStudio
 from nerloop.promotions import STARTER_VERSION
 from nerloop.starter import fresh_starter
 from nerloop.tagger import adapt
 from nerloop.tagging import Decoder
 from nerloop.tasks import Project
+from nerloop.troubles import Troubles
 from nerloop.versions import Candidate, ModelVersion
+from sync.erase import erase
 from sync.pull import snapshot
 from sync.reconcile import reconcile
 
@@ -40,9 +43,10 @@ def candidate(stack: Sandbox, project: Project, folder: Path) -> ModelVersion:
     loop, model = stack.loop, f"project-{project.id}"
     tagger = adapt(fresh_starter(), Decoder.flat(project.label_config.labels))
     made = folder / f"v{len(loop.registry.versions(model)) + 1}"
-    labelled = snapshot(loop.label_studio, [project])
+    binding = loop.state.binding(project.id)
+    assert binding is not None
     made.mkdir()
-    write_jsonl(made / "dataset.jsonl", labelled.documents)
+    labelled = snapshot(loop, [binding], [project], made / "dataset.jsonl")
     checkpoint.save(tagger, checkpoint.Provenance("lac", labelled.fingerprint), made / "checkpoint")
     production = loop.registry.production(model)
     return loop.registry.register(
@@ -84,7 +88,7 @@ def test_predictions_follow_a_rollback_and_the_next_candidate_waits_for_a_resume
     )
     second = candidate(stack, project, tmp_path)
     loop.redis.flushall()
-    reconcile(loop)
+    reconcile(loop, Troubles())
     shown = status(stack, project)
     assert (shown["production"], shown["waiting"]) == (STARTER_VERSION, [str(second)])
     assert (shown["paused"]["by"], shown["paused"]["why"]) == ("Li Na", "finds no drugs")
@@ -122,3 +126,30 @@ def test_an_erased_document_is_gone_from_label_studio_and_from_every_snapshot(
     assert manifest.keys() == {str(annotation.id) for one in tasks[1:] for annotation in one.annotations}
     assert task.text is not None
     assert not [path for path in loop.settings.home.rglob("*.json*") if task.text in path.read_text(errors="replace")]
+
+
+def test_a_fine_tune_that_ends_while_a_document_is_erased_does_not_keep_it(
+    stack: Sandbox, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, model = stack.loop, f"project-{project.id}"
+    list(annotate(loop.label_studio, project, GOLD, 2))
+    erased, other = loop.label_studio.tasks(project, annotated=True)
+    binding = loop.state.binding(project.id)
+    assert binding is not None
+    labelled = snapshot(loop, [binding], [project], tmp_path / "dataset.jsonl")
+    run_id = loop.registry.runs.begin(model, "key", {}).id
+    (tmp_path / "checkpoint").mkdir()
+    made = Candidate(tmp_path / "checkpoint", labelled.labels, "", STARTER_VERSION, 0, {}, run_id=run_id)
+    delete_task = LabelStudio.delete_task
+
+    def end_meanwhile(label_studio: LabelStudio, task_id: int) -> None:
+        loop.registry.register(model, made, labelled.path, labelled.manifest, Decision(False, "worse"))
+        delete_task(label_studio, task_id)
+
+    monkeypatch.setattr(LabelStudio, "delete_task", end_meanwhile)
+
+    erasure = erase(loop, f"{project.id}-{erased.id}", "Li Na", "request 12")
+
+    assert (erasure.runs, erasure.versions) == ((run_id,), (f"{model}-v1",))
+    folder = MlflowClient(loop.settings.registry_address).download_artifacts(run_id, "snapshot", str(tmp_path))
+    assert [one.id for one in read_jsonl(Path(folder) / "dataset.jsonl")] == [f"{project.id}-{other.id}"]

@@ -12,7 +12,7 @@ from nerloop.documents import Document, Entity, Manifest, manifest_entry, read_j
 from nerloop.gate import Contest, Decision
 from nerloop.lineage import lineage
 from nerloop.loop import Loop
-from nerloop.runs import Runs
+from nerloop.runs import ERASURE_BEGUN, Runs
 from nerloop.versions import Candidate, ModelVersion
 from sync.push import roll_back
 
@@ -79,7 +79,7 @@ def test_an_erased_document_leaves_snapshot_and_manifest_and_nothing_else_does(
 ) -> None:
     run_id = register(any_registry, model, tmp_path, 0, "lac-starter").run_id
     runs = any_registry.registry.runs
-    assert model in runs.models() and runs.all_of(model) == [run_id]
+    assert model in runs.models() and runs.all_of(model) == {run_id: True}
 
     assert runs.erase(run_id, "3-17", {"103"}, "2026-05-04 by Li Na: request 12")
     assert runs.erase(run_id, "3-17", set(), "later")  # it says again that it was there
@@ -108,6 +108,30 @@ def test_an_erasure_that_was_killed_is_finished_by_the_next(
     loop.registry.runs.erase(run_id, "3-17", set(), "second")
 
     assert stored(loop, run_id, tmp_path)[0] == OTHERS
+    assert loop.registry.runs.erased(run_id) == {"3-17": "second"}
+
+
+def test_an_erasure_that_was_killed_before_it_said_so_is_noted_by_the_next(
+    loop: Loop, model: str, tmp_path: Path
+) -> None:
+    run_id = register(loop, model, tmp_path, 0, "lac-starter").run_id
+    loop.registry.runs.erase(run_id, "3-17", set(), "first")
+    MlflowClient(loop.settings.registry_address).set_tag(run_id, "nerloop.erased.3-17", ERASURE_BEGUN)
+
+    assert loop.registry.runs.erase(run_id, "3-17", set(), "second")
+
+    assert loop.registry.runs.erased(run_id) == {"3-17": "second"}
+
+
+def test_a_process_that_has_read_a_manifest_sees_what_another_erased_from_it(
+    loop: Loop, model: str, tmp_path: Path
+) -> None:
+    run_id = register(loop, model, tmp_path, 0, "lac-starter").run_id
+    assert "101" in loop.registry.runs.last_manifest(model)
+
+    Loop(loop.settings).registry.runs.erase(run_id, "3-17", set(), "request 12")
+
+    assert "101" not in loop.registry.runs.last_manifest(model)
 
 
 def test_runs_that_were_killed_while_they_stored_a_snapshot_do_not_hold_an_erasure_up(
@@ -121,7 +145,7 @@ def test_runs_that_were_killed_while_they_stored_a_snapshot_do_not_hold_an_erasu
     client.log_artifact(run_id, str(tmp_path / "dataset.jsonl"), "snapshot")
     runs = any_registry.registry.runs
 
-    assert set(runs.all_of(model)) == {run_id, without}
+    assert runs.all_of(model) == {run_id: True, without: False}
     assert not runs.erase(without, "3-17", set(), "request 12")
     assert runs.erase(run_id, "3-17", set(), "request 12")
 

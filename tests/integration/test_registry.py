@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from nerloop.encoder import GruEncoder
 from nerloop.errors import BadInput, CheckpointCorrupt, RegistryError
 from nerloop.gate import Contest, Decision
 from nerloop.loop import Loop
-from nerloop.promotions import STARTER_VERSION, check_model_name
+from nerloop.promotions import STARTER_VERSION, Entry, check_model_name
 from nerloop.registry import Registry
 from nerloop.runs import Runs
 from nerloop.tagger import Tagger
@@ -399,6 +400,43 @@ def test_a_rollback_to_what_cannot_be_gone_back_to_says_why(loop: Loop, tmp_path
 
     assert loop.registry.production("medical").name == "medical-v2"
     assert loop.registry.promotion_log("medical").pause is None
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Let somebody act right before the next entry of a log is written."""
+    append = Registry._append
+
+    def overtaken(registry: Registry, model: str, entry: Entry) -> int:
+        monkeypatch.setattr(Registry, "_append", append)
+        act()
+        return append(registry, model, entry)
+
+    monkeypatch.setattr(Registry, "_append", overtaken)
+
+
+def test_of_two_people_who_roll_back_at_once_neither_is_told_to_do_it_again(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_promoted(loop, tmp_path)
+    meanwhile(monkeypatch, lambda: roll_back(loop, "medical", "", "Wang Wei", ""))
+
+    assert roll_back(loop, "medical", "", "Li Na", "") == ("medical-v2", "medical-v1")
+
+    assert loop.registry.production("medical").name == "medical-v1"  # and not one further back
+
+
+def test_a_rollback_that_a_promotion_overtook_says_what_serves_and_that_promotion_is_paused(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_promoted(loop, tmp_path)
+    third = register(loop.registry, tmp_path / "made", replaces=2)
+    meanwhile(monkeypatch, lambda: push(loop, third))
+
+    with pytest.raises(BadInput, match="at the same moment, to medical-v3; automatic promotion is paused"):
+        roll_back(loop, "medical", "", "Li Na", "")
+
+    assert loop.registry.production("medical").name == "medical-v3"
+    assert loop.registry.promotion_log("medical").pause is not None
 
 
 def test_a_rejected_version_can_be_promoted_by_hand_while_paused(loop: Loop, tmp_path: Path) -> None:
