@@ -132,17 +132,10 @@ class Runs:
             last = self._last_decided(experiment.experiment_id)
             if last is None:
                 return {}
-<<<<<<< HEAD
-            run_id = last.info.run_id
-            if self._manifests.get(model, ("",))[0] != run_id:
-                self._manifests[model] = (run_id, self.manifest(run_id))
-            return self._manifests[model][1]
-=======
-            run_id, erased = runs[0].info.run_id, _erased(runs[0].data.tags)
+            run_id, erased = last.info.run_id, _erased(last.data.tags)
             if self._manifests.get(model, ("",))[:2] != (run_id, erased):
                 self._manifests[model] = (run_id, erased, self.manifest(run_id))
             return self._manifests[model][2]
->>>>>>> 96aec86a363ec131b0554c482ce5a561a2830917
 
     def manifest(self, run_id: str) -> Manifest:
         """Return the manifest of a run: the annotations that its snapshot comes from."""
