@@ -142,7 +142,7 @@ def register(loop: Loop, folder: Path, documents: Sequence[Document], number: in
     say(f"registering version {number + 1}")
     in_a_process(make_version, folder, number)
     (folder / "dataset.jsonl").write_text("")
-    candidate = Candidate(folder / f"version-{number}", labels_of(documents), "", "", number, {}, [], [])
+    candidate = Candidate(folder / f"version-{number}", labels_of(documents), "", "", number, {})
     loop.registry.register(MODEL, candidate, folder / "dataset.jsonl", {}, Decision(True, "benchmark"))
 
 

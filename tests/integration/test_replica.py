@@ -89,7 +89,7 @@ def promote(loop: Loop, folder: Path, *, spoilt: bool = False) -> str:
     tagger = adapt(fresh_starter(), Decoder.flat(["PER", "LOC", "ORG"]))
     checkpoint.save(tagger, checkpoint.Provenance("lac", ""), made)
     (folder / "dataset.jsonl").write_text("")
-    candidate = Candidate(made, ("LOC", "ORG", "PER"), "", STARTER_VERSION, number - 1, {}, [], [])
+    candidate = Candidate(made, ("LOC", "ORG", "PER"), "", STARTER_VERSION, number - 1, {})
     version = loop.registry.register(MODEL, candidate, folder / "dataset.jsonl", {}, Decision(True, "better"))
     if spoilt:
         (weights,) = folder.glob(f"home/artifacts/**/{version.run_id}/**/pytorch_model.bin")

@@ -29,7 +29,7 @@ def promote_version(loop: Loop, folder: Path, model: str) -> ModelVersion:
     made = folder / f"candidate-{model}-{number}"
     checkpoint.save(tagger, checkpoint.Provenance("lac", ""), made)
     (folder / "dataset.jsonl").write_text("")
-    candidate = Candidate(made, ("LOC", "ORG", "PER"), "", STARTER_VERSION, number - 1, {}, [], [])
+    candidate = Candidate(made, ("LOC", "ORG", "PER"), "", STARTER_VERSION, number - 1, {})
     version = loop.registry.register(model, candidate, folder / "dataset.jsonl", {}, Decision(True, "better"))
     assert loop.registry.promote(version)
     return version
