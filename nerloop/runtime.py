@@ -89,7 +89,7 @@ class OnnxRuntime:
         self._tagger = tagger
         self.name = name
         self.tokens_a_batch = TOKENS_A_BATCH[tagger.encoder.kind]
-        self.memory = graph.stat().st_size
+        self.memory = sum(file.stat().st_size for file in (graph, _weights(graph)) if file.exists())
 
     def emissions(self, batch: Batch) -> Tensor:
         """Return tag scores [N, B, L, K] in fp32, on the CPU."""
@@ -235,12 +235,24 @@ def _make_graph(tagger: Tagger, graph: Path) -> None:
     if graph != exact and not exact.exists():
         _make_graph(tagger, exact)
     with tempfile.TemporaryDirectory(dir=graph.parent) as temporary:
-        made = Path(temporary) / "made.onnx"
+        made = Path(temporary) / graph.name  # the graph names the file of its weights, so that both keep their names
         if graph == exact:
             _export(tagger, made)
         else:
             _quantize(exact, made)
+        weights = _weights(made)
+        if weights.exists():
+            weights.replace(_weights(graph))
         made.replace(graph)
+
+
+def _weights(graph: Path) -> Path:
+    """Return the file beside a transformer's graph that holds its weights.
+
+    ONNX Runtime maps it. Weights within the graph would be read and copied, which takes three times as long beside the
+    requests, and the allocator keeps most of that memory when the model has gone.
+    """
+    return graph.with_name(f"{graph.name}.data")
 
 
 def _export(tagger: Tagger, made: Path) -> None:
@@ -264,7 +276,8 @@ def _export(tagger: Tagger, made: Path) -> None:
 
         config = tagger.encoder.config
         heads, size = int(config["num_attention_heads"]), int(config["hidden_size"])
-        optimizer.optimize_model(str(made), "bert", heads, size, opt_level=0).save_model_to_file(str(made))
+        fused = optimizer.optimize_model(str(made), "bert", heads, size, opt_level=0)
+        fused.save_model_to_file(str(made), use_external_data_format=True)
 
 
 def _quantize(graph: Path, made: Path) -> None:
@@ -279,6 +292,7 @@ def _quantize(graph: Path, made: Path) -> None:
         per_channel=True,
         # Seven bits: processors without VNNI add two products in 16 bits, which eight bits overflow.
         reduce_range=True,
+        use_external_data_format=_weights(graph).exists(),
         op_types_to_quantize=["MatMul", "Attention"],
         extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
     )
