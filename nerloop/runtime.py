@@ -111,20 +111,38 @@ def fastest(tagger: Tagger, admitted: Iterable[str], folder: Path) -> tuple[Runt
     With a GPU there is no choice: torch, in bf16 where that was admitted. The graphs ONNX Runtime needs are made in
     `folder` (see `graphs_folder`) the first time, which takes about half a minute for BERT-base.
     """
-    admitted = set(admitted)
+    names = _candidates(admitted)
+    with FileLock(folder / "lock"):  # one process of this machine makes and times them, the others wait for the result
+        found = chosen(tagger, names, folder)
+        if found is None:
+            choice = _timed(tagger, names, folder)
+            _write(_note(folder, names), json.dumps(asdict(choice)).encode())
+            logger.info("%s is fastest here: %s", choice.name, choice.milliseconds)
+            found = build(choice.name, tagger, folder), choice
+        return found
+
+
+def chosen(tagger: Tagger, admitted: Iterable[str], folder: Path) -> tuple[Runtime, Choice] | None:
+    """Return what `fastest` returns where that takes no time; None where something must be made or timed first."""
+    names = _candidates(admitted)
     if torch.cuda.is_available():
         tagger.cuda()
-        runtime = TorchRuntime(tagger, torch.bfloat16 if "torch-bf16" in admitted else torch.float32)
+        runtime = TorchRuntime(tagger, torch.bfloat16 if "torch-bf16" in names else torch.float32)
         return runtime, Choice(runtime.name, {})
-    names = [*EXACT, *(name for name in INEXACT if name in admitted)]
-    note = folder / f"{machine_key(names)}.json"
-    with FileLock(folder / "lock"):  # one process of this machine makes and times them, the others wait for the result
-        if not note.exists():
-            choice = _timed(tagger, names, folder)
-            _write(note, json.dumps(asdict(choice)).encode())
-            logger.info("%s is fastest here: %s", choice.name, choice.milliseconds)
-        choice = Choice(**json.loads(note.read_text(encoding="utf-8")))
-        return build(choice.name, tagger, folder), choice
+    note = _note(folder, names)
+    if not note.exists():
+        return None
+    choice = Choice(**json.loads(note.read_text(encoding="utf-8")))
+    return build(choice.name, tagger, folder), choice
+
+
+def _candidates(admitted: Iterable[str]) -> list[str]:
+    admitted = set(admitted)
+    return [*EXACT, *(name for name in INEXACT if name in admitted)]
+
+
+def _note(folder: Path, names: Sequence[str]) -> Path:
+    return folder / f"{machine_key(names)}.json"
 
 
 def graphs_folder(cache: Path, tagger: Tagger) -> Path:
