@@ -101,7 +101,10 @@ class Watcher:
             if production.version and production.name != self._ready and not serving.is_at_hand(model, production):
                 self._preparation = self._preparation or Preparation(production.version, self._services.settings)
                 return
-            serving.update(model)
+            if model in serving.versions():
+                serving.update(model)
+            else:
+                serving.predictor(model)
         except RegistryError as error:
             if model in serving.versions():
                 if model not in serving.refused():  # said when it was refused, and in /health/ready

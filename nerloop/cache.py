@@ -11,7 +11,6 @@ A folder stays while such a note names it, or until nobody has used it for a wee
 import json
 import logging
 import math
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,12 +18,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from nerloop.versions import version_named
+
 logger = logging.getLogger(__name__)
 
 SERVED = "served"
 RUNTIMES = "runtimes"
 KEEP_SECONDS = 7 * 24 * 3600
-VERSION_OR_LEFT = re.compile(r"[A-Za-z0-9].*-v[0-9]+|\..+")
 
 
 def fill(folder: Path, fetch: Callable[[Path], Path]) -> Path:
@@ -97,10 +97,11 @@ def prune(cache: Path) -> None:
 
 
 def _folders(cache: Path) -> Iterator[Path]:
-    """Yield the folders of versions and of runtimes, and what processes that were killed have left."""
-    yield from (path for path in cache.iterdir() if path.is_dir() and VERSION_OR_LEFT.fullmatch(path.name))
-    if (cache / RUNTIMES).is_dir():
-        yield from (path for path in (cache / RUNTIMES).iterdir() if path.is_dir())
+    """Yield the folders of versions and of runtimes, and what processes that were killed have left in both places."""
+    named = (path for path in cache.iterdir() if version_named(path.name) or path.name.startswith("."))
+    for path in (*named, *cache.glob(f"{RUNTIMES}/*"), *cache.glob(f"{RUNTIMES}/*/*")):
+        if path.is_dir():
+            yield path
 
 
 def _read(note: Path) -> list[dict[str, str]]:

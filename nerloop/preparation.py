@@ -43,7 +43,7 @@ class Preparation:
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """End it; what it has not finished leaves nothing in the cache."""
+        """End it; what it has half made is no version, and the cache is rid of it a week later."""
         self._process.kill()
         self._process.wait()
 

@@ -89,7 +89,7 @@ class OnnxRuntime:
         self._tagger = tagger
         self.name = name
         self.tokens_a_batch = TOKENS_A_BATCH[tagger.encoder.kind]
-        self.memory = graph.stat().st_size
+        self.memory = sum(file.stat().st_size for file in (graph, _weights(graph)) if file.exists())
 
     def emissions(self, batch: Batch) -> Tensor:
         """Return tag scores [N, B, L, K] in fp32, on the CPU."""
@@ -111,20 +111,38 @@ def fastest(tagger: Tagger, admitted: Iterable[str], folder: Path) -> tuple[Runt
     With a GPU there is no choice: torch, in bf16 where that was admitted. The graphs ONNX Runtime needs are made in
     `folder` (see `graphs_folder`) the first time, which takes about half a minute for BERT-base.
     """
-    admitted = set(admitted)
+    names = _candidates(admitted)
+    with FileLock(folder / "lock"):  # one process of this machine makes and times them, the others wait for the result
+        found = chosen(tagger, names, folder)
+        if found is None:
+            choice = _timed(tagger, names, folder)
+            _write(_note(folder, names), json.dumps(asdict(choice)).encode())
+            logger.info("%s is fastest here: %s", choice.name, choice.milliseconds)
+            found = build(choice.name, tagger, folder), choice
+        return found
+
+
+def chosen(tagger: Tagger, admitted: Iterable[str], folder: Path) -> tuple[Runtime, Choice] | None:
+    """Return what `fastest` returns where that takes no time; None where something must be made or timed first."""
+    names = _candidates(admitted)
     if torch.cuda.is_available():
         tagger.cuda()
-        runtime = TorchRuntime(tagger, torch.bfloat16 if "torch-bf16" in admitted else torch.float32)
+        runtime = TorchRuntime(tagger, torch.bfloat16 if "torch-bf16" in names else torch.float32)
         return runtime, Choice(runtime.name, {})
-    names = [*EXACT, *(name for name in INEXACT if name in admitted)]
-    note = folder / f"{machine_key(names)}.json"
-    with FileLock(folder / "lock"):  # one process of this machine makes and times them, the others wait for the result
-        if not note.exists():
-            choice = _timed(tagger, names, folder)
-            _write(note, json.dumps(asdict(choice)).encode())
-            logger.info("%s is fastest here: %s", choice.name, choice.milliseconds)
-        choice = Choice(**json.loads(note.read_text(encoding="utf-8")))
-        return build(choice.name, tagger, folder), choice
+    note = _note(folder, names)
+    if not note.exists():
+        return None
+    choice = Choice(**json.loads(note.read_text(encoding="utf-8")))
+    return build(choice.name, tagger, folder), choice
+
+
+def _candidates(admitted: Iterable[str]) -> list[str]:
+    admitted = set(admitted)
+    return [*EXACT, *(name for name in INEXACT if name in admitted)]
+
+
+def _note(folder: Path, names: Sequence[str]) -> Path:
+    return folder / f"{machine_key(names)}.json"
 
 
 def graphs_folder(cache: Path, tagger: Tagger) -> Path:
@@ -235,12 +253,24 @@ def _make_graph(tagger: Tagger, graph: Path) -> None:
     if graph != exact and not exact.exists():
         _make_graph(tagger, exact)
     with tempfile.TemporaryDirectory(dir=graph.parent) as temporary:
-        made = Path(temporary) / "made.onnx"
+        made = Path(temporary) / graph.name  # the graph names the file of its weights, so that both keep their names
         if graph == exact:
             _export(tagger, made)
         else:
             _quantize(exact, made)
+        weights = _weights(made)
+        if weights.exists():
+            weights.replace(_weights(graph))
         made.replace(graph)
+
+
+def _weights(graph: Path) -> Path:
+    """Return the file beside a transformer's graph that holds its weights.
+
+    ONNX Runtime maps it. Weights within the graph would be read and copied, which takes three times as long beside the
+    requests, and the allocator keeps most of that memory when the model has gone.
+    """
+    return graph.with_name(f"{graph.name}.data")
 
 
 def _export(tagger: Tagger, made: Path) -> None:
@@ -264,7 +294,8 @@ def _export(tagger: Tagger, made: Path) -> None:
 
         config = tagger.encoder.config
         heads, size = int(config["num_attention_heads"]), int(config["hidden_size"])
-        optimizer.optimize_model(str(made), "bert", heads, size, opt_level=0).save_model_to_file(str(made))
+        fused = optimizer.optimize_model(str(made), "bert", heads, size, opt_level=0)
+        fused.save_model_to_file(str(made), use_external_data_format=True)
 
 
 def _quantize(graph: Path, made: Path) -> None:
@@ -279,6 +310,7 @@ def _quantize(graph: Path, made: Path) -> None:
         per_channel=True,
         # Seven bits: processors without VNNI add two products in 16 bits, which eight bits overflow.
         reduce_range=True,
+        use_external_data_format=_weights(graph).exists(),
         op_types_to_quantize=["MatMul", "Attention"],
         extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
     )

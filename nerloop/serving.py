@@ -16,7 +16,7 @@ from nerloop.errors import CheckpointCorrupt, NerLoopError, RegistryError
 from nerloop.models import Model
 from nerloop.predictor import Predictor
 from nerloop.promotions import STARTER_VERSION
-from nerloop.runtime import fastest, graphs_folder
+from nerloop.runtime import TorchRuntime, chosen, fastest, graphs_folder
 from nerloop.starter import starter
 from nerloop.versions import ModelVersion, Production
 
@@ -41,6 +41,15 @@ class Refusal:
     retry_at: float
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A warm predictor, the folder of its runtimes, and whether it runs in plain torch because none is known yet."""
+
+    predictor: Predictor
+    runtimes: Path
+    makeshift: bool
+
+
 class ServingModels:
     """Loads each model once and swaps it when production changes. Safe to call from several threads."""
 
@@ -49,16 +58,24 @@ class ServingModels:
         self._registry = registry
         self._checkpoints = checkpoints
         self._memory = memory
-        self._predictors: dict[str, Predictor] = {}
+        self._loaded: dict[str, Loaded] = {}
         self._used: dict[str, float] = {}
         self._versions: dict[str, str] = {}
         self._refusals: dict[str, Refusal] = {}
         self._loading = threading.Lock()
 
     def predictor(self, model: str) -> Predictor:
-        """Return the predictor of a model; where it is not loaded, load it. Raises `RegistryError` if that fails."""
+        """Return the predictor of a model; where it is not loaded, load it. Raises `RegistryError` if that fails.
+
+        Nobody waits here for runtimes to be made and timed: a version of which the fastest is not known yet is loaded
+        in plain torch, and `outdated` until it is known.
+        """
         self._used[model] = time.monotonic()
-        return self._predictors.get(model) or self.update(model)
+        loaded = self._loaded.get(model)
+        if loaded is None:
+            with self._loading:
+                loaded = self._loaded.get(model) or self._load(model, quick=True)
+        return loaded.predictor
 
     def update(self, model: str) -> Predictor:
         """Load what is in production now unless it is loaded already; the old one serves until the new one is warm.
@@ -68,22 +85,16 @@ class ServingModels:
         is none either.
         """
         with self._loading:
-            try:
-                production = self.outdated(model)
-                return self._predictors[model] if production is None else self._swap(model, production)
-            except RegistryError as error:
-                if model in self._predictors:
-                    raise
-                return self._fall_back(model, error)
+            return self._load(model, quick=False).predictor
 
     def outdated(self, model: str) -> Production | None:
-        """Return what is in production, unless it is loaded.
+        """Return what is in production, unless it is loaded with its fastest runtime.
 
         Raises `RegistryError` where the registry cannot be asked, or the version is refused for now.
         """
         production = self._registry.production(model)
         refusal = self._refusals.get(model)
-        if self.versions().get(model) == production.name:
+        if self.versions().get(model) == production.name and not self._is_makeshift(model):
             self._refusals.pop(model, None)
             return None
         if refusal and refusal.version == production.name and time.monotonic() < refusal.retry_at:
@@ -93,7 +104,8 @@ class ServingModels:
     def is_at_hand(self, model: str, production: Production) -> bool:
         """Tell whether it is quick to load: the starter, or what has served the model on this machine already."""
         return production.version is None or (
-            production.name in cache.last_served(self._checkpoints, model)
+            not self._is_makeshift(model)
+            and production.name in cache.last_served(self._checkpoints, model)
             and (self._checkpoints / production.name).is_dir()
         )
 
@@ -107,7 +119,7 @@ class ServingModels:
 
     def versions(self) -> dict[str, str]:
         """Return {model: version} of what is loaded, without touching anything."""
-        return {model: predictor.model_version for model, predictor in self._predictors.copy().items()}
+        return {model: loaded.predictor.model_version for model, loaded in self._loaded.copy().items()}
 
     def version(self, model: str) -> str:
         """Return the version that serves a model, or served it until it was unloaded; else the starter's."""
@@ -122,19 +134,35 @@ class ServingModels:
 
     def has_room(self) -> bool:
         """Tell whether one more model, as large as the largest that is loaded, fits into memory."""
-        sizes = [predictor.runtime.memory for predictor in self._predictors.copy().values()]
+        sizes = self._sizes()
         return sum(sizes) + max(sizes, default=0) <= self._memory
 
-    def _swap(self, model: str, production: Production) -> Predictor:
+    def _sizes(self) -> list[int]:
+        return [loaded.predictor.runtime.memory for loaded in self._loaded.copy().values()]
+
+    def _is_makeshift(self, model: str) -> bool:
+        loaded = self._loaded.get(model)
+        return loaded is not None and loaded.makeshift
+
+    def _load(self, model: str, *, quick: bool) -> Loaded:
         try:
-            predictor, runtimes = load(self._registry, production.version, self._checkpoints)
+            production = self.outdated(model)
+            return self._loaded[model] if production is None else self._swap(model, production, quick)
+        except RegistryError as error:
+            if model in self._loaded:
+                raise
+            return self._fall_back(model, error)
+
+    def _swap(self, model: str, production: Production, quick: bool) -> Loaded:
+        try:
+            loaded = load(self._registry, production.version, self._checkpoints, quick=quick)
         except (NerLoopError, OSError, RuntimeError) as error:  # RuntimeError: torch's and ONNX Runtime's words
             self.refuse(model, production.name, str(error))
             raise RegistryError(f"{production.name} is refused: {error}") from error
         self._refusals.pop(model, None)
-        return self._install(model, predictor, runtimes)
+        return self._install(model, loaded)
 
-    def _fall_back(self, model: str, error: RegistryError) -> Predictor:
+    def _fall_back(self, model: str, error: RegistryError) -> Loaded:
         """Load what served last on this machine, else what was in production before; raises the error where none is."""
         refused = self.refused().get(model, {}).get("version")
         for version in cache.last_served(self._checkpoints, model):
@@ -142,68 +170,68 @@ class ServingModels:
             if version == refused or not (folder is None or cache.use(folder)):
                 continue
             try:
-                predictor, runtimes = _read(version, folder, self._checkpoints)
+                loaded = _read(version, folder, self._checkpoints, quick=True)
             except NerLoopError as worse:
                 logger.warning("%s of this machine's cache: %s", version, worse)
                 continue
             logger.warning("%s; %s comes from this machine's cache", error, version)
-            return self._install(model, predictor, runtimes)
+            return self._install(model, loaded)
         if refused is None:  # it is the registry that cannot be asked
             raise error
         for earlier in (*(v for v in self._registry.promoted(model) if str(v) != refused), None):
             try:
-                predictor, runtimes = load(self._registry, earlier, self._checkpoints)
+                loaded = load(self._registry, earlier, self._checkpoints, quick=True)
             except NerLoopError as worse:
                 logger.warning("%s cannot stand in either: %s", earlier, worse)
                 continue
-            logger.warning("%s; %s stands in", error, predictor.model_version)
-            return self._install(model, predictor, runtimes)
+            logger.warning("%s; %s stands in", error, loaded.predictor.model_version)
+            return self._install(model, loaded)
         raise error
 
-    def _install(self, model: str, predictor: Predictor, runtimes: Path) -> Predictor:
+    def _install(self, model: str, loaded: Loaded) -> Loaded:
         """Let a warm predictor serve; the least recently used ones go where memory is short."""
-        self._predictors[model] = predictor
-        self._versions[model] = predictor.model_version
+        version = loaded.predictor.model_version
+        self._loaded[model], self._versions[model] = loaded, version
         self._used.setdefault(model, time.monotonic())
-        logger.info("Serving %s as %s", model, predictor.model_version)
-        while len(self._predictors) > 1 and sum(p.runtime.memory for p in self._predictors.values()) > self._memory:
-            oldest = min(self._predictors.keys() - {model}, key=self._used.__getitem__)
-            del self._predictors[oldest]  # who works with it goes on; its memory is free when the last has ended
+        logger.info("Serving %s as %s", model, version)
+        while len(self._loaded) > 1 and sum(self._sizes()) > self._memory:
+            oldest = min(self._loaded.keys() - {model}, key=self._used.__getitem__)
+            del self._loaded[oldest]  # who works with it goes on; its memory is free when the last has ended
             logger.info("Unloaded %s, the least recently used: NERLOOP_MODEL_MEMORY_MB is reached", oldest)
         try:
-            cache.note_served(self._checkpoints, model, predictor.model_version, runtimes.name)
+            cache.note_served(self._checkpoints, model, version, loaded.runtimes.name)
             cache.prune(self._checkpoints)
         except OSError as error:
             logger.warning("The cache %s: %s; free disk space or check permissions", self._checkpoints, error)
-        return predictor
+        return loaded
 
 
-def load(registry: "Registry", version: ModelVersion | None, checkpoints: Path) -> tuple[Predictor, Path]:
-    """Return a version's warm predictor (None: the starter's) and the folder of its runtimes.
+def load(registry: "Registry", version: ModelVersion | None, checkpoints: Path, *, quick: bool = False) -> Loaded:
+    """Load a version (None: the starter), warm.
 
-    Downloads it and chooses its runtime where that was not done before on this machine. A copy in the cache that got
-    damaged is fetched again. Raises `RegistryError` or `SettingsError`.
+    Downloads it and, unless `quick`, chooses its runtime where that was not done before on this machine. A copy in the
+    cache that got damaged is fetched again. Raises `RegistryError` or `SettingsError`.
     """
     if version is None:
         return _read(STARTER_VERSION, None, checkpoints)
     folder = registry.download(version, checkpoints)
     try:
-        return _read(str(version), folder, checkpoints)
+        return _read(str(version), folder, checkpoints, quick=quick)
     except CheckpointCorrupt as error:
         logger.warning("The copy of %s on this machine is damaged and is fetched again: %s", version, error)
         cache.remove(folder)
-        return _read(str(version), registry.download(version, checkpoints), checkpoints)
+        return _read(str(version), registry.download(version, checkpoints), checkpoints, quick=quick)
 
 
-def _read(version: str, folder: Path | None, checkpoints: Path) -> tuple[Predictor, Path]:
+def _read(version: str, folder: Path | None, checkpoints: Path, *, quick: bool = False) -> Loaded:
     if folder is None:
         model = Model(version, starter())
     else:
         found = checkpoint.load(folder)
         model = Model(version, found.tagger, folder, found.provenance)
     runtimes = graphs_folder(checkpoints, model.tagger)
-    runtime, _ = fastest(model.tagger, model.admitted, runtimes)
-    predictor = Predictor(model.tagger, version, runtime=runtime)
+    known = (chosen if quick else fastest)(model.tagger, model.admitted, runtimes)
+    predictor = Predictor(model.tagger, version, runtime=known[0] if known else TorchRuntime(model.tagger))
     for text in WARM_UP:
         predictor.predict([text])
-    return predictor, runtimes
+    return Loaded(predictor, runtimes, makeshift=known is None)

@@ -1,5 +1,6 @@
 """Which models a process holds: the memory bound, refused versions, and what serves while the registry is down."""
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from nerloop.gate import Decision
 from nerloop.loop import Loop
 from nerloop.preparation import Preparation
 from nerloop.promotions import STARTER_VERSION
-from nerloop.serving import FIRST_RETRY_SECONDS, ServingModels
+from nerloop.serving import FIRST_RETRY_SECONDS, ServingModels, load
 from nerloop.starter import fresh_starter
 from nerloop.tagger import adapt
 from nerloop.tagging import Decoder
@@ -69,6 +70,29 @@ def test_the_least_recently_used_model_is_unloaded_when_memory_is_short(loop: Lo
     serving.predictor("second")
     assert set(serving.versions()) == {"second", "third"}
     assert in_use.predict([TEXT])[0].entities  # who holds an unloaded model goes on working with it
+
+
+def test_a_request_does_not_wait_for_runtimes_to_be_timed_and_the_fastest_serves_once_it_is_known(
+    loop: Loop, serving: ServingModels, tmp_path: Path
+) -> None:
+    version = promote_version(loop, tmp_path, "medical")
+    runtimes = loop.settings.checkpoint_cache / "runtimes"
+
+    at_once = serving.predictor("medical")
+
+    assert at_once.predict([TEXT])[0].entities
+    assert at_once.runtime.name == "torch-fp32"
+    assert not [*runtimes.glob("*/*.json"), *runtimes.glob("*/*.onnx")]
+    production = serving.outdated("medical")
+    assert production is not None
+    assert production.name == str(version)
+    assert not serving.is_at_hand("medical", production)
+
+    load(loop.registry, version, loop.settings.checkpoint_cache)  # what the process beside does
+
+    (note,) = runtimes.glob("*/*.json")
+    assert serving.update("medical").runtime.name == json.loads(note.read_text())["name"]
+    assert serving.outdated("medical") is None
 
 
 def test_one_model_is_held_however_large(loop: Loop) -> None:
@@ -150,16 +174,24 @@ def test_a_version_after_a_refused_one_is_taken_at_once(loop: Loop, serving: Ser
 
 
 def test_a_copy_that_got_damaged_in_the_cache_is_fetched_again(
-    loop: Loop, serving: ServingModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loop: Loop, serving: ServingModels, tmp_path: Path
 ) -> None:
     version = promote_version(loop, tmp_path, "medical")
     spoil(loop.registry.download(version, loop.settings.checkpoint_cache) / "pytorch_model.bin")
-    with pytest.raises(RegistryError):
-        serving.update("medical")
-    now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + FIRST_RETRY_SECONDS)
 
     assert serving.update("medical").model_version == "medical-v1"
+
+
+def test_where_nothing_is_on_this_machine_what_was_in_production_before_stands_in(
+    loop: Loop, serving: ServingModels, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        damaged = promote_version(loop, tmp_path, "medical")
+    spoil(next(loop.settings.home.rglob(f"{damaged.run_id}/artifacts/checkpoint/pytorch_model.bin")))
+
+    assert serving.update("medical").model_version == "medical-v1"
+
+    assert serving.refused()["medical"]["version"] == "medical-v2"
 
 
 def test_a_replica_that_starts_while_the_registry_is_down_serves_what_it_served_last(
@@ -199,7 +231,7 @@ def test_what_has_served_here_is_at_hand_and_what_is_new_is_not(
     promote_version(loop, tmp_path, "medical")
     first = loop.registry.production("medical")
     before = serving.is_at_hand("medical", first)
-    serving.predictor("medical")
+    serving.update("medical")
     promote_version(loop, tmp_path, "medical")
     second = loop.registry.production("medical")
 

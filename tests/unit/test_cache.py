@@ -73,14 +73,28 @@ def test_what_nobody_has_used_for_a_week_goes_and_nothing_else(tmp_path):
         ("medical-v2", 6),
         ("runtimes/aa", 8),
         ("runtimes/bb", 6),
-        ("a-hub-model", 99),
+        ("iic--a-hub-model@base-v2", 99),
     ):
         version_folder(tmp_path, name, days_unused=days)
 
     prune(tmp_path)
 
-    assert names_in(tmp_path) == {"medical-v2", "runtimes", "a-hub-model"}
+    assert names_in(tmp_path) == {"medical-v2", "runtimes", "iic--a-hub-model@base-v2"}
     assert names_in(tmp_path / "runtimes") == {"bb"}
+
+
+def test_what_a_killed_process_left_half_made_goes_after_a_week_also_beside_what_serves(tmp_path):
+    note_served(tmp_path, "medical", "medical-v2", "aa")
+    left = [
+        version_folder(tmp_path, name, days_unused=days)
+        for days in (8, 1)
+        for name in (f".medical-v2.{days}", f"runtimes/aa/tmp{days}")
+    ]
+
+    prune(tmp_path)
+
+    assert [folder.exists() for folder in left] == [False, False, True, True]
+    assert names_in(tmp_path / "runtimes" / "aa") == {"tmp1"}
 
 
 def test_what_serves_a_model_and_what_served_before_stay_with_their_runtimes_however_old(tmp_path):
