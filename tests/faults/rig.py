@@ -263,6 +263,7 @@ class Rig:
             "decided": not any(version.decision == "passed" for version in loop.registry.versions(model)),
             "fresh": not self.stack.stale(project, production.name),
             "single": not label_studio.count_tasks(project.id, annotated=False, min_predictions=2),
+            "answering": all(_answers(f"{url}/health") for url in self.client.replicas),
             "counted": new_labels(self.checking, [project], loop.registry.runs.last_manifest(model)).keys()
             == loop.state.new_label_ids(model),
         }

@@ -25,8 +25,8 @@ from nerloop.versions import Candidate
 from sync.connect import SECRET_HEADER
 from sync.push import push
 
-GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:90]
-LABELS = 60  # enough that some are held out
+GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:50]
+LABELS = 30  # enough that some are held out
 _numbers = count(1)
 
 
@@ -183,6 +183,7 @@ def test_a_version_in_the_registry_is_damaged(rig: Rig, tmp_path: Path) -> None:
     project = rig.project(name, GOLD, LABELS)
     rig.label(project, GOLD, LABELS)
     rig.wait_until_promoted(name)
+    rig.check_converged(project, name)
     registry = rig.loop.registry
     first = registry.production(name)
     assert first.version is not None
