@@ -73,6 +73,8 @@ class TransformerEncoder(nn.Module):
         super().__init__()
         from transformers import AutoConfig, AutoModel  # two seconds; only checkpoints with a transformer pay them
 
+        # On a GPU, cuDNN's attention plans each new length anew: 37 ms in bf16 where the others take 0.06 ms.
+        torch.backends.cuda.enable_cudnn_sdp(False)
         self.tokenizer = tokenizer
         options = {key: value for key, value in config.items() if key not in {"model_type", "torch_dtype", "dtype"}}
         self.model = AutoModel.from_config(AutoConfig.for_model(config["model_type"], **options))
