@@ -35,6 +35,11 @@ class JobStatus:
     progress: dict[str, Any]
     error: str = ""
 
+    @property
+    def has_failed(self) -> bool:
+        """Tell whether it ended badly, or was stopped; one whose worker was killed has not: it is queued again."""
+        return self.state in {"failed", "stopped", "canceled"} and AbandonedJobError.__name__ not in self.error
+
 
 class Jobs:
     """The two queues on one Redis."""

@@ -41,9 +41,7 @@ class LiveRun:
         self._waiting.append(Metric("loss", loss, now, number))
         if dev_f1 is not None:
             self._waiting.append(Metric("dev_f1", dev_f1, now, number))
-        with self._tried("writing the curves"):
-            self._client.log_batch(self.id, metrics=self._waiting)
-            self._waiting.clear()
+        self._write_curves()
 
     def keep_state(self, file: Path, step: int) -> None:
         """Store how far the fine-tune is, so that another machine can go on; as often as the share of time allows.
@@ -80,6 +78,7 @@ class LiveRun:
 
     def drop_state(self) -> None:
         """Remove what was stored: the run has ended."""
+        self._write_curves()
         with self._tried("removing how far it was"):
             self._delete(STATE)
 
@@ -88,11 +87,18 @@ class LiveRun:
 
         A second worker with the same job, which has decided the run meanwhile, is believed.
         """
+        self._write_curves()
         with self._tried("closing it"):
             if DECISION_TAG in self._client.get_run(self.id).data.tags:
                 return
             self._client.set_tag(self.id, REASON_TAG, reason)
             self._client.set_terminated(self.id, "FAILED")
+
+    def _write_curves(self) -> None:
+        if self._waiting:
+            with self._tried("writing the curves"):
+                self._client.log_batch(self.id, metrics=self._waiting)
+                self._waiting.clear()
 
     def _delete(self, folder: str) -> None:
         where = self._client.get_run(self.id).info.artifact_uri

@@ -78,6 +78,16 @@ class Runs:
                 logger.info("Goes on with run %s of %s, which was stopped before its end", mine, model)
             return LiveRun(self._client, mine)
 
+    def running(self, model: str) -> list[LiveRun]:
+        """Return the fine-tunes of a model that go on, or whose process has ended without a word."""
+        with registry_errors(f"listing the runs of {model}"):
+            experiment = self._client.get_experiment_by_name(_experiment_name(model))
+            if experiment is None:
+                return []
+            found = self._client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'")
+        tags = {run.info.run_id: run.data.tags for run in found}
+        return [LiveRun(self._client, run) for run in tags if KEY_TAG in tags[run] and DECISION_TAG not in tags[run]]
+
     def store(self, model: str, snapshot: Path, manifest: Manifest, candidate: Candidate | None) -> str:
         """Store what a run read and made, and return its id; it is not decided yet."""
         run_id = (candidate.run_id if candidate else "") or self._new(model, {})

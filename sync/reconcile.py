@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 
 from nerloop.errors import ProjectNotFound
+from nerloop.jobs import fine_tune_id
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.tasks import Project
@@ -14,6 +15,7 @@ from nerloop.troubles import Troubles
 from nerloop.versions import Production
 from sync.connect import stored_binding
 from sync.label_copy import forget_others
+from sync.notify import Event, notify
 from sync.predictions import grace_is_over, old_predictions
 from sync.pull import new_labels
 from sync.push import push
@@ -40,6 +42,8 @@ def reconcile(loop: Loop, troubles: Troubles) -> None:
             for passed in (version for version in loop.registry.versions(model) if version.decision == "passed"):
                 push(loop, passed)  # its worker ended before that, or it waited for a pause to end; the newest first
             loop.registry.point_alias(model)  # whoever changed production may have died before that
+        with troubles.of(f"Looking for a fine-tune of model {model} that died"):
+            _close_dead_run(loop, model)
         for binding in bound:
             with troubles.of(f"Refreshing project {binding.project_id}"):
                 if _is_stale(loop, loop.label_studio.project(binding.project_id), loop.registry.production(model)):
@@ -77,6 +81,22 @@ def _count_new_labels(loop: Loop, model: str, bound: list[Binding]) -> None:
     noted = loop.state.new_label_ids(model)
     projects = [loop.label_studio.project(binding.project_id) for binding in bound]
     loop.state.correct_new_labels(model, noted, new_labels(loop, projects, loop.registry.runs.last_manifest(model)))
+
+
+def _close_dead_run(loop: Loop, model: str) -> None:
+    """Say that a fine-tune failed whose process was ended before it could say so: by a person, or for want of memory.
+
+    The runs are listed before the job is looked at, so that one that begins in between is not among them.
+    """
+    running = loop.registry.runs.running(model)
+    job = loop.jobs.status(fine_tune_id(model)) if running else None
+    if job is None or not job.has_failed:
+        return
+    reason = job.error or "it was stopped"
+    for run in running:
+        run.fail(reason)
+    logger.warning("The fine-tune of %s ended without a word: %s", model, reason)
+    notify(loop.settings, Event("failed", model, "", reason))
 
 
 def _is_stale(loop: Loop, project: Project, production: Production) -> bool:

@@ -50,6 +50,17 @@ def processes(settings: Settings) -> list[Process]:
     ]
 
 
+def port_is_free(port: int) -> bool:
+    """Tell whether nothing listens on a port of this machine."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 class Stack:
     """The processes under one home folder; logs are in its `logs`."""
 
@@ -132,15 +143,11 @@ class Stack:
             "NERLOOP_BACKEND_PORT": settings.backend_port,
         }
         for name, port in ports.items():
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
-                    raise StackError(
-                        f"port {port} is in use; stop what uses it, or change {name} and the address beside it "
-                        f"in {settings.home / 'settings.env'}"
-                    ) from None
+            if not port_is_free(port):
+                raise StackError(
+                    f"port {port} is in use; stop what uses it, or change {name} and the address beside it "
+                    f"in {settings.home / 'settings.env'}"
+                )
 
     def _answers(self, process: Process) -> bool:
         if not process.ready:

@@ -110,7 +110,8 @@ class Rig:
         address = f"http://127.0.0.1:{port}"
         mlflow = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
         store = [f"--backend-store-uri=sqlite:///{folder}/mlflow.db", f"--artifacts-destination={folder}/artifacts"]
-        self.registry = Server(*mlflow, *store, environ=dict(os.environ), log=folder / "mlflow.log")
+        environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self.registry = Server(*mlflow, *store, environ=environ, log=folder / "mlflow.log")
         wait_until(lambda: _answers(f"{address}/health"), 120, "the MLflow server")
         self.stack = Sandbox(
             self.home,
@@ -122,7 +123,6 @@ class Rig:
             NERLOOP_QUIET_SECONDS="1",
             NERLOOP_FAULTS=str(self.faults),
             PYTHONPATH=os.pathsep.join(filter(None, [str(SITE), os.environ.get("PYTHONPATH")])),
-            MLFLOW_HTTP_REQUEST_MAX_RETRIES="2",
         )
         self.stack.__enter__()
         self.loop: Loop = self.stack.loop

@@ -1,5 +1,6 @@
 """A registry as one machine has it, and as many machines have it: behind a real MLflow server."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory, empty_registry: Path
         except httpx.TransportError:
             return False
 
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # seven processes that nothing here needs
+    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             wait_until(answers, 120, "the MLflow server")
             yield address

@@ -5,8 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
+from rq.job import Job, JobStatus
+from rq.results import Result
 
 from nerloop.errors import LabelStudioError, ProjectNotFound
+from nerloop.jobs import fine_tune_id
 from nerloop.label_config import EXAMPLE
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
@@ -107,6 +111,39 @@ def test_a_project_that_cannot_be_read_keeps_its_binding_and_labels_and_stops_no
     with caplog.at_level(logging.INFO):
         reconcile(loop, troubles)
     assert "Project 1 works again" in caplog.text
+
+
+@pytest.mark.parametrize("state", [JobStatus.STOPPED, JobStatus.FAILED])
+def test_a_fine_tune_that_was_ended_from_outside_is_closed_as_failed_once(
+    loop: Loop, server: Server, caplog: pytest.LogCaptureFixture, state: JobStatus
+) -> None:
+    run = loop.registry.runs.begin("medical", "key", {})
+    client = MlflowClient(loop.settings.registry_address)
+    loop.jobs.enqueue_fine_tune("medical", forced=True)
+    job = Job.fetch(fine_tune_id("medical"), connection=loop.redis)
+    reconcile(loop, Troubles())
+    assert client.get_run(run.id).info.status == "RUNNING"
+
+    job.set_status(state)
+    reconcile(loop, Troubles())
+    reconcile(loop, Troubles())
+
+    assert client.get_run(run.id).info.status == "FAILED"
+    assert [record.message for record in caplog.records if "without a word" in record.message] == [
+        "The fine-tune of medical ended without a word: it was stopped"
+    ]
+
+
+def test_a_fine_tune_whose_worker_was_killed_goes_on(loop: Loop, server: Server) -> None:
+    run = loop.registry.runs.begin("medical", "key", {})
+    loop.jobs.enqueue_fine_tune("medical", forced=True)
+    job = Job.fetch(fine_tune_id("medical"), connection=loop.redis)
+    job.set_status(JobStatus.FAILED)
+    Result.create_failure(job, ttl=60, exc_string="rq.exceptions.AbandonedJobError: moved")
+
+    reconcile(loop, Troubles())
+
+    assert MlflowClient(loop.settings.registry_address).get_run(run.id).info.status == "RUNNING"
 
 
 def test_reconcile_never_queues_a_fine_tune_itself(loop: Loop, server: Server) -> None:

@@ -1,16 +1,21 @@
 """A fine-tune's run in MLflow, on a database with a folder and through a real server."""
 
 import re
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from nerloop import checkpoint
 from nerloop.calibration import calibration
+from nerloop.cli import cli
 from nerloop.documents import Document, Entity
 from nerloop.encoder import GruEncoder
+from nerloop.errors import BadInput
 from nerloop.evaluation import evaluate
 from nerloop.gate import Decision
 from nerloop.loop import Loop
@@ -209,6 +214,37 @@ def test_a_registry_that_is_away_costs_points_of_the_curve_nothing(
 
     assert [m.step for m in client(loop).get_metric_history(run.id, "loss")] == [1, 2, 3]
     assert caplog.text.count("the registry does not take part") == 1
+
+
+def test_points_that_waited_for_the_registry_are_written_when_a_run_ends(
+    any_registry: Loop, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = any_registry.registry.runs.begin(model, "key", {})
+    with monkeypatch.context() as away:
+        away.setattr(MlflowClient, "log_batch", refuse)
+        run.log_epoch(1, 2.5, 0.25)
+
+    run.drop_state()
+
+    client = MlflowClient(any_registry.settings.registry_address)
+    assert [point.value for point in client.get_metric_history(run.id, "loss")] == [2.5]
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise MlflowException("the registry is away")
+
+
+def test_the_page_of_runs_is_not_opened_on_a_port_in_use(loop: Loop) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        environ = {"NERLOOP_HOME": str(loop.settings.home)}
+
+        ended = CliRunner().invoke(cli, ["ui", "--port", port], env=environ)
+
+    assert isinstance(ended.exception, BadInput)
+    assert f"port {port} is in use" in str(ended.exception)
 
 
 def test_the_docs_name_what_a_run_holds(

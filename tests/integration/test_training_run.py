@@ -28,7 +28,9 @@ class Killed(BaseException):
     """Ends a run where a kill would."""
 
 
-def run(loop: Loop, killed_in: int | None = None) -> tuple[ModelVersion | None, list[dict[str, Any]]]:
+def run(
+    loop: Loop, killed_in: int | None = None, model: str = MODEL
+) -> tuple[ModelVersion | None, list[dict[str, Any]]]:
     """Fine-tune; return the version that was made, and what was said of the training."""
     said: list[dict[str, Any]] = []
 
@@ -39,7 +41,7 @@ def run(loop: Loop, killed_in: int | None = None) -> tuple[ModelVersion | None, 
                 raise Killed
 
     try:
-        return TrainingRun(loop, hear).run(MODEL, forced=True).version, said
+        return TrainingRun(loop, hear).run(model, forced=True).version, said
     except Killed:
         return None, said
 
@@ -107,3 +109,26 @@ def test_the_shell_fine_tunes_a_registered_version(stack: Sandbox, tmp_path: Pat
     made = checkpoint.load(tmp_path / "made").provenance
     assert made is not None and made.base == "continued-v1"
     assert "labels DISEASE, DRUG, LOC, ORG, PER\n" in ended.stderr  # none of them new
+
+
+def test_on_another_machine_a_killed_fine_tune_ends_with_the_model_it_would_have_ended_with(
+    stack: Sandbox, tmp_path: Path
+) -> None:
+    loop = stack.loop
+    for model in ("whole", "moved"):
+        project = create_project(loop.label_studio, model, GOLD[:60], labels_of(GOLD))
+        stack.run("connect", "--project", str(project.id), "--model", model, "--train-threshold", "1000")
+        tasks = sorted(loop.label_studio.tasks(project, annotated=False), key=lambda task: task.id)
+        for task, document in zip(tasks, GOLD, strict=False):
+            regions = project.label_config.regions(document.text, document.entities)
+            loop.label_studio.create_annotation(task.id, regions, lead_time=1, parent_prediction=None)
+    elsewhere = {"NERLOOP_HOME": str(tmp_path), "NERLOOP_REGISTRY_URL": loop.settings.registry_address}
+    servers = {"NERLOOP_REDIS_URL": loop.settings.redis_url, "LABEL_STUDIO_API_KEY": loop.settings.label_studio_api_key}
+
+    run(loop, killed_in=4, model="moved")
+    _, said = run(Loop(Settings.load({**stack.environ, **elsewhere, **servers})), model="moved")
+    run(loop, model="whole")
+
+    assert said[0]["epoch"] > 1
+    made = [load_model(f"{model}-v1", loop).tagger for model in ("whole", "moved")]
+    assert weights_key(made[0]) == weights_key(made[1])
