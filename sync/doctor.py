@@ -165,11 +165,11 @@ def _project(loop: Loop, binding: Binding, project: Project) -> Iterator[Check]:
         "a refresh of the predictions is on its way or failed; see `nerloop status`",
     )
     for replica, serving in loop.state.replicas().items():
-        version = serving.get(binding.model, "nothing")
+        version = serving.get(binding.model)
         yield Check(
             f"replica {replica} serves {production}",
-            version == production,
-            version,
+            version in {production, None},
+            version or "not in memory now; it is loaded when somebody asks for it",
             "it follows within seconds; see its log if it does not",
         )
 

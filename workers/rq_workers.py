@@ -1,6 +1,8 @@
 """The two kinds of RQ worker, whose death is noticed within half a minute. What they run is tasks.py's."""
 
 import logging
+import os
+import sys
 import threading
 
 from redis.exceptions import RedisError
@@ -24,6 +26,12 @@ class FineTuneWorker(SpawnWorker):  # type: ignore[misc]  # rq is untyped here
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
         """Return the seconds until the next heartbeat is overdue."""
         return MISSED_SECONDS
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        """Start the process of a job, as a group of its own; see work_horse.py."""
+        names = {"RQ_WORKER_ID": self.name, "RQ_JOB_ID": job.id, "RQ_EXECUTION_ID": self.execution.id}
+        arguments = [sys.executable, "-m", "workers.work_horse", self.key, job.id, queue.name]
+        self._horse_pid = os.posix_spawn(sys.executable, arguments, {**os.environ, **names}, setpgroup=0)
 
 
 class WarmWorker(SimpleWorker):  # type: ignore[misc]  # as above
