@@ -69,7 +69,7 @@ class LabelConfig:
         """Read the regions of an annotation; the second value counts regions that make no sense and were left out.
 
         Label Studio stores regions with any offsets, so they are checked here. Regions of other controls (choices,
-        relations) are none of ours and are not counted.
+        relations) are none of ours and are not counted. A region's score stays on its entities.
         """
         entities: set[Entity] = set()
         wrong = 0
@@ -85,8 +85,12 @@ class LabelConfig:
             if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(text) or not labels:
                 wrong += 1
                 continue
-            entities.update(Entity(start, end, label) for label in labels)
+            entities.update(Entity(start, end, label, _score(region.get("score"))) for label in labels)
         return tuple(sorted(entities)), wrong
+
+
+def _score(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 
 
 @lru_cache(maxsize=256)

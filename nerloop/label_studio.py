@@ -27,7 +27,17 @@ from nerloop.errors import (
     LabelStudioUnreachable,
     ProjectNotFound,
 )
-from nerloop.tasks import PROJECT_FIELDS, Json, Project, Task, read_project, read_task
+from nerloop.tasks import (
+    PROJECT_FIELDS,
+    Json,
+    Project,
+    Task,
+    TaskPrediction,
+    read_prediction,
+    read_project,
+    read_task,
+    task_text,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -166,6 +176,22 @@ class LabelStudio:
     def prediction_version(self, prediction_id: int) -> str:
         """Return the version that made a stored prediction; raises `ProjectNotFound` where there is no such one."""
         return str(self._call("GET", f"api/predictions/{prediction_id}/").get("model_version") or "")
+
+    def predictions_at_submit(self, project: Project, task_ids: Sequence[int]) -> dict[int, TaskPrediction]:
+        """Return annotation id → the prediction of the version shown when it was submitted, of some hundred tasks.
+
+        Label Studio stores it with the annotation, where it outlives the prediction itself; only exports hold it.
+        """
+        params = {"exportType": "JSON", "download_all_tasks": "true", "ids[]": list(task_ids)}
+        rows = self._call("GET", f"api/projects/{project.id}/export", params=params)
+        return {
+            annotation["id"]: read_prediction(
+                annotation["prediction"], task_text(row["data"], project.label_config.field) or "", project.label_config
+            )
+            for row in rows
+            for annotation in row["annotations"]
+            if annotation.get("prediction")
+        }
 
     def create_annotation(
         self, task_id: int, result: Sequence[Json], *, lead_time: float, parent_prediction: int | None

@@ -36,7 +36,7 @@ class Project:
 
 @dataclass(frozen=True)
 class TaskPrediction:
-    """A stored prediction: its id in Label Studio, version, score (the order of tasks) and entities."""
+    """A stored prediction: its id in Label Studio, version, score (the order of tasks) and entities with theirs."""
 
     id: int
     model_version: str
@@ -48,7 +48,9 @@ class TaskPrediction:
 class Annotation:
     """A submitted annotation. `was_cancelled` means that the annotator skipped the task.
 
-    `annotator` is the id of the user who made it, None where Label Studio knows none.
+    `annotator` is the id of the user who made it, None where Label Studio knows none. `parent_prediction` is the id of
+    the prediction it began with; Label Studio forgets that when the prediction is deleted. `lead_time` is in seconds,
+    None where nobody measured it.
     """
 
     id: int
@@ -57,6 +59,18 @@ class Annotation:
     ground_truth: bool
     updated_at: str
     annotator: int | None = None
+    parent_prediction: int | None = None
+    lead_time: float | None = None
+
+    @property
+    def holds_pre_labels(self) -> bool:
+        """Whether a region comes from a prediction, changed or not, as Label Studio's page notes on each."""
+        return any(_origin(region) in {"prediction", "prediction-changed"} for region in self.result)
+
+    @property
+    def unchanged_regions(self) -> tuple[Any, ...]:
+        """The regions that were taken over from a prediction as they were."""
+        return tuple(region for region in self.result if _origin(region) == "prediction")
 
 
 @dataclass(frozen=True)
@@ -108,22 +122,30 @@ def read_task(row: Json, config: LabelConfig) -> Task:
                 ground_truth=bool(item["ground_truth"]),
                 updated_at=item["updated_at"],
                 annotator=_user_id(item.get("completed_by")),
+                parent_prediction=item.get("parent_prediction"),
+                lead_time=item.get("lead_time"),
             )
             for item in row.get("annotations") or ()
         ),
-        predictions=tuple(
-            TaskPrediction(
-                id=item["id"],
-                model_version=item.get("model_version") or "",
-                score=item.get("score"),
-                entities=config.entities(text or "", item["result"] or ())[0],
-            )
-            for item in row.get("predictions") or ()
-        ),
+        predictions=tuple(read_prediction(item, text or "", config) for item in row.get("predictions") or ()),
         has_drafts=bool(row.get("drafts")),
         updated_at=row.get("updated_at") or "",
         annotation_count=(row.get("total_annotations") or 0) + (row.get("cancelled_annotations") or 0),
     )
+
+
+def read_prediction(item: Json, text: str, config: LabelConfig) -> TaskPrediction:
+    """Read a prediction of a text as the API gives it."""
+    return TaskPrediction(
+        id=item["id"],
+        model_version=item.get("model_version") or "",
+        score=item.get("score"),
+        entities=config.entities(text, item["result"] or ())[0],
+    )
+
+
+def _origin(region: object) -> object:
+    return region.get("origin") if isinstance(region, Mapping) else None
 
 
 def _user_id(user: object) -> int | None:

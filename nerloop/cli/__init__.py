@@ -18,6 +18,7 @@ from nerloop.cli.predict import predict
 from nerloop.cli.projects import connect, export, train
 from nerloop.cli.promotions import pause, promote, resume, rollback
 from nerloop.cli.releases import publish, register
+from nerloop.cli.report import report
 from nerloop.cli.stack import down, up
 from nerloop.cli.status import status
 from nerloop.cli.ui import ui
@@ -40,7 +41,7 @@ def cli() -> None:
 
 
 for command in (
-    *(up, down, status, connect, export, train, doctor, demo),
+    *(up, down, status, report, connect, export, train, doctor, demo),
     *(finetune, evaluate, predict, inspect, convert, register, publish),
     *(rollback, promote, pause, resume, lineage, erase, notify, ui),
 ):

@@ -1,0 +1,86 @@
+"""What pre-labels were worth, told from what a real Label Studio holds after submits, refreshes and deletions."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from nerloop.corrections import Corrections
+from nerloop.demo import DEMO_FOLDER, annotate, create_project
+from nerloop.documents import labels_of, read_jsonl
+from nerloop.embedded.sandbox import Sandbox, wait_until
+from nerloop.promotions import STARTER_VERSION
+from nerloop.tasks import Project, Task
+from sync.predictions import old_predictions
+from sync.report import report
+
+GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:40]
+
+
+@pytest.fixture
+def project(stack: Sandbox) -> Iterator[Project]:
+    """A connected project with the starter's pre-labels."""
+    label_studio = stack.loop.label_studio
+    made = create_project(label_studio, "report", GOLD, labels_of(GOLD))
+    stack.run("connect", "--project", str(made.id), "--train-threshold", "1000")
+    wait_until(lambda: not stack.stale(made, STARTER_VERSION), 60, "the starter's predictions")
+    yield made
+    label_studio._call("DELETE", f"api/projects/{made.id}/")
+
+
+def submit(stack: Sandbox, project: Project, *, changed: bool) -> Task:
+    """Submit the next task that has pre-labels as Label Studio's page does: their regions, the first one changed."""
+    label_studio = stack.loop.label_studio
+    task = next(t for t in label_studio.tasks(project, annotated=False) if len(t.predictions[0].entities) > 1)
+    prediction = label_studio._call("GET", f"api/predictions/{task.predictions[0].id}/")
+    regions = [{**region, "origin": "prediction"} for region in prediction["result"]]
+    if changed:
+        regions[0]["origin"] = "prediction-changed"
+        regions[0]["value"]["labels"] = ["DRUG"]
+    label_studio.create_annotation(task.id, regions, lead_time=7.5, parent_prediction=prediction["id"])
+    return task
+
+
+def test_what_was_shown_is_known_after_a_refresh_and_after_its_prediction_is_deleted(
+    stack: Sandbox, project: Project
+) -> None:
+    label_studio = stack.loop.label_studio
+    kept, changed = submit(stack, project, changed=False), submit(stack, project, changed=True)
+    shown = [len(task.predictions[0].entities) for task in (kept, changed)]
+    expected = {STARTER_VERSION: Corrections(annotations=2, accepted=sum(shown) - 1, relabelled=1)}
+    assert report(stack.loop, project.id).versions == expected
+
+    # A promotion: newer predictions come, old ones go, from tasks that nobody has annotated.
+    tasks = list(label_studio.tasks(project))
+    newer = [replace(task.predictions[0], model_version="report-v1") for task in tasks]
+    label_studio.import_predictions(project, [(t, p, 0.5) for t, p in zip(tasks, newer, strict=True)])
+    label_studio.update_project(project.id, model_version="report-v1")
+    assert {p.id for p in old_predictions(label_studio, project, "report-v1")}.isdisjoint(
+        {task.predictions[0].id for task in (kept, changed)}
+    )
+    assert report(stack.loop, project.id).versions == expected
+
+    # Somebody deletes them by hand, whereby Label Studio forgets which prediction an annotation began with.
+    for task in (kept, changed):
+        label_studio.delete_prediction(task.predictions[0].id)
+    annotations = [label_studio.task(project, task.id).annotations[0] for task in (kept, changed)]
+    assert [(a.parent_prediction, a.lead_time, a.holds_pre_labels) for a in annotations] == [(None, 7.5, True)] * 2
+    assert report(stack.loop, project.id).versions == expected
+
+
+def test_the_command_shows_each_version_and_what_confidence_was_worth(stack: Sandbox, project: Project) -> None:
+    list(annotate(stack.loop.label_studio, project, GOLD, 12))
+    stack.loop.label_studio.create_annotation(
+        next(iter(stack.loop.label_studio.tasks(project, annotated=False))).id, [], lead_time=1, parent_prediction=None
+    )
+
+    found = json.loads(stack.run("report", "--project", str(project.id), "--json").stdout)
+    screen = stack.run("report", "--project", str(project.id)).stdout
+
+    (version,) = found["versions"]
+    shown = sum(version[fate] for fate in ("accepted", "relabelled", "resized", "deleted"))
+    assert (version["version"], version["annotations"], found["without_pre_labels"]) == (STARTER_VERSION, 12, 1)
+    assert version["added"] > 0  # drugs and diseases, which the starter does not know
+    assert sum(each["count"] for each in found["accepted_by_confidence"]) == shown
+    assert STARTER_VERSION in screen and f"{version['accepted'] / shown:.1%}" in screen
