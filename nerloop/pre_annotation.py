@@ -5,7 +5,7 @@ The ML backend answers with it and a refresh stores it, so that a task looks the
 
 from collections.abc import Sequence
 
-from nerloop.acquisition import serving_scores
+from nerloop.acquisition import Order, serving_scores
 from nerloop.documents import Prediction
 from nerloop.label_config import LabelConfig
 from nerloop.predictor import Predictor
@@ -17,5 +17,6 @@ def pre_annotate(
 ) -> list[tuple[Prediction, float]]:
     """Return one (prediction, serving score) a text, in order; the lowest score is served first."""
     predictions = predictor.with_labels(config.shown_as(predictor.labels)).predict(texts)
-    scores = serving_scores(texts, [p.confidence for p in predictions], settings.dev_share, settings.gate_share)
+    order = Order(settings.strategy, settings.dev_share, settings.gate_share, settings.random_share)
+    scores = serving_scores(texts, predictions, order, lambda chosen: predictor.vectors(chosen).numpy())
     return list(zip(predictions, scores, strict=True))
