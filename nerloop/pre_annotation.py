@@ -4,19 +4,29 @@ The ML backend answers with it and a refresh stores it, so that a task looks the
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nerloop.acquisition import Order, serving_scores
 from nerloop.documents import Prediction
 from nerloop.label_config import LabelConfig
 from nerloop.predictor import Predictor
 from nerloop.settings import Settings
+from nerloop.split import side_of
 
 
 def pre_annotate(
     predictor: Predictor, config: LabelConfig, texts: Sequence[str], settings: Settings
 ) -> list[tuple[Prediction, float]]:
-    """Return one (prediction, serving score) a text, in order; the lowest score is served first."""
+    """Return one (prediction, serving score) a text, in order; the lowest score is served first.
+
+    Held-out texts have no entities where the settings say that they are labelled blind.
+    """
     predictions = predictor.with_labels(config.shown_as(predictor.labels)).predict(texts)
     order = Order(settings.strategy, settings.dev_share, settings.gate_share, settings.random_share)
     scores = serving_scores(texts, predictions, order, lambda chosen: predictor.vectors(chosen).numpy())
+    if settings.blind_held_out:
+        sides = (side_of(text, settings.dev_share, settings.gate_share) for text in texts)
+        predictions = [
+            one if side == "train" else replace(one, entities=()) for one, side in zip(predictions, sides, strict=True)
+        ]
     return list(zip(predictions, scores, strict=True))

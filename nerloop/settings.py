@@ -39,6 +39,7 @@ SCHEMES = {
     "NERLOOP_REDIS_URL": ("redis", "rediss", "unix"),
     "NERLOOP_REGISTRY_URL": ("http", "https", "sqlite", "postgresql", "postgresql+psycopg2"),
 }
+SWITCH = {"true": True, "1": True, "false": False, "0": False}
 LOCAL = ("sqlite", "unix")
 
 
@@ -102,6 +103,9 @@ class Settings:
         "NERLOOP_STRATEGY", "confidence", f"Which tasks annotators see first: {', '.join(STRATEGIES)}."
     )
     random_share: float = _setting("NERLOOP_RANDOM_SHARE", 0.1, "Share of the other texts that come up by chance.")
+    blind_held_out: bool = _setting(
+        "NERLOOP_BLIND_HELD_OUT", False, "Whether annotators see no pre-labels on held-out texts."
+    )
     label_margin: float = _setting(
         "NERLOOP_LABEL_MARGIN", 0.1, "F1 that one label may lose in a promotion which is no loss as a whole."
     )
@@ -228,6 +232,10 @@ def _is_address(text: str, schemes: tuple[str, ...]) -> bool:
 
 
 def _parse(name: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if text.lower() not in SWITCH:
+            raise SettingsError(f"{name}={text!r}: must be true or false")
+        return SWITCH[text.lower()]
     kind = Path if default is None else type(default)
     try:
         return kind(text)

@@ -1,17 +1,23 @@
 """What pre-labels were worth in a project, from its annotations in Label Studio. Owns finding what each began with.
 
-The figures are corrections.py's and calibration.py's; the command line shows them.
+The figures are those of corrections.py, calibration.py and blind.py; the command line shows them.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
+from nerloop.acquisition import Order
+from nerloop.blind import Timed, TimeSaved, time_saved, wrong_that_pass
 from nerloop.calibration import Calibration, calibration
 from nerloop.corrections import Corrections, corrections
 from nerloop.documents import Document
 from nerloop.loop import Loop
+from nerloop.project_state import default_model
+from nerloop.settings import Settings
+from nerloop.split import Side, side_of
 from nerloop.tasks import Annotation, Project, Task, TaskPrediction, document_id
+from sync.connect import stored_binding
 
 TASKS_A_REQUEST = 200  # their ids stand in the address
 
@@ -22,7 +28,7 @@ class Report:
 
     `versions` maps each version to what annotators did to its pre-labels, oldest first. `accepted` says by confidence
     how many were accepted unchanged (the accuracy of its bins). Of `without` annotations nobody knows that they began
-    with pre-labels.
+    with pre-labels. `bias` is None where held-out tasks are not labelled blind.
     """
 
     project_id: int
@@ -30,6 +36,24 @@ class Report:
     versions: dict[str, Corrections]
     accepted: Calibration
     without: int
+    bias: "Bias | None"
+
+
+@dataclass(frozen=True)
+class Bias:
+    """What showing pre-labels does, by comparison with `blind` annotations that began with none.
+
+    `time` is None while there are too few; the `by_chance` annotations are those that may be compared with the blind
+    ones. `right` says by confidence how many of the entities that `version` finds in the blind texts are right, and
+    `passed` estimates how many wrong pre-labels were accepted, of how many.
+    """
+
+    blind: int
+    by_chance: int
+    time: TimeSaved | None
+    version: str
+    right: Calibration
+    passed: tuple[float, int] | None
 
 
 @dataclass(frozen=True)
@@ -37,24 +61,61 @@ class _Work:
     """A submitted annotation as a document, beside the prediction it began with, where one is known."""
 
     document: Document
+    annotation: Annotation
     shown: TaskPrediction | None
 
 
 def report(loop: Loop, project_id: int) -> Report:
-    """Return the report of a project; raises what Label Studio raises."""
+    """Return the report of a project; raises what Label Studio raises, and where tasks are blind, the registry."""
     project = loop.label_studio.project(project_id)
     works = list(_works(loop, project))
+    blind = [work for work in works if _is_blind(work, loop.settings)]
+    others = [work for work in works if not _is_blind(work, loop.settings)]
     versions: dict[str, Corrections] = {}
     gold, shown = [], []
-    for work in works:
+    for work in others:
         if work.shown is None:
             continue
         version = work.shown.model_version
         done = corrections(work.shown.entities, work.document.entities)
         versions[version] = versions.get(version, Corrections()) + done
         gold.append(work.document)
-        shown.append(Document(work.document.id, work.document.text, work.shown.entities))
-    return Report(project.id, project.title, versions, calibration(gold, shown), len(works) - len(gold))
+        shown.append(replace(work.document, entities=work.shown.entities))
+    accepted = calibration(gold, shown)
+    bias = _bias(loop, project, blind, others, accepted) if loop.settings.blind_held_out else None
+    return Report(project.id, project.title, versions, accepted, len(others) - len(gold), bias)
+
+
+def _bias(loop: Loop, project: Project, blind: Sequence[_Work], others: Sequence[_Work], accepted: Calibration) -> Bias:
+    """Compare with blind tasks those that came up by chance too: those chosen as hard would take longer anyway."""
+    settings = loop.settings
+    order = Order(settings.strategy, settings.dev_share, settings.gate_share, settings.random_share)
+    by_chance = [work for work in others if work.shown is not None and order.by_chance(work.document.text)]
+    timed = [_timed(work, blind=kind is blind) for kind in (blind, by_chance) for work in kind]
+    from nerloop.predictor import found_in  # needs torch
+
+    binding = stored_binding(loop.label_studio, settings, project.id)
+    predictor = loop.serving.predictor(binding.model if binding else default_model(project.id))
+    gold = [work.document for work in blind]
+    found = found_in(gold, predictor.with_labels(project.label_config.shown_as(predictor.labels)))
+    right = calibration(gold, found)
+    passed = wrong_that_pass(accepted, right)
+    return Bias(len(blind), len(by_chance), time_saved(timed), predictor.model_version, right, passed)
+
+
+def _is_blind(work: _Work, settings: Settings) -> bool:
+    """Tell whether the annotator was shown nothing on purpose."""
+    nothing = work.shown is None or not work.shown.entities
+    return settings.blind_held_out and nothing and _side(work, settings) != "train"
+
+
+def _side(work: _Work, settings: Settings) -> Side:
+    return side_of(work.document.text, settings.dev_share, settings.gate_share)
+
+
+def _timed(work: _Work, *, blind: bool) -> Timed:
+    seconds = work.annotation.lead_time or 0.0
+    return Timed(work.annotation.annotator, seconds, len(work.document.text), blind)
 
 
 def _works(loop: Loop, project: Project) -> Iterator[_Work]:
@@ -77,7 +138,7 @@ def _works_on(project: Project, task: Task, at_submit: dict[int, TaskPrediction]
         if _has_lost(annotation):
             shown = _if_it_fits(project, task.text, annotation, at_submit.get(annotation.id))
         entities = project.label_config.entities(task.text, annotation.result)[0]
-        yield _Work(Document(document_id(project.id, task.id), task.text, entities), shown)
+        yield _Work(Document(document_id(project.id, task.id), task.text, entities), annotation, shown)
 
 
 def _has_lost(annotation: Annotation) -> bool:

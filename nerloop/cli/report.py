@@ -1,6 +1,7 @@
 """`nerloop report`: what pre-labels were worth, as tables for people or one JSON object for scripts."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nerloop.cli.console import say
 from nerloop.loop import Loop
 from nerloop.settings import Settings
 
 if TYPE_CHECKING:
+    from nerloop.calibration import Bin
     from nerloop.corrections import Corrections
     from sync.report import Report
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--project", "project_id", type=int, required=True, help="Id of the project in Label Studio.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 def report(project_id: int, as_json: bool) -> None:
-    """Show what annotators did to the pre-labels of each version.
+    """Show what annotators did to the pre-labels of each version, and the time that these save.
 
     \b
     nerloop report --project 3
@@ -38,6 +41,8 @@ def report(project_id: int, as_json: bool) -> None:
     if found.without:
         console.print(f"{found.without} more annotations began without pre-labels, or with some nobody knows any more.")
     console.print(_confidence(found))
+    for line in _about_bias(found):
+        say(console, line)
 
 
 def _row(found: "Report") -> dict[str, Any]:
@@ -51,6 +56,7 @@ def _row(found: "Report") -> dict[str, Any]:
         "versions": versions,
         "accepted_by_confidence": [asdict(each) for each in found.accepted.bins],
         "without_pre_labels": found.without,
+        "bias": asdict(found.bias) if found.bias else None,
     }
 
 
@@ -74,13 +80,52 @@ def _cells(done: "Corrections") -> list[str]:
 
 def _confidence(found: "Report") -> Table:
     table = Table(title="By confidence", title_justify="left")
-    for name in ("score", "shown", "mean score", "accepted"):
+    for name in ("score", "shown", "mean score", "accepted", *(["right where blind", "of"] if found.bias else [])):
         table.add_column(name, justify="left" if name == "score" else "right")
-    for each in found.accepted.bins:
-        if each.count:
+    for number, each in enumerate(found.accepted.bins):
+        blind = found.bias.right.bins[number] if found.bias else None
+        if each.count or (blind and blind.count):
             span = f"{each.low:.1f} to {each.high:.1f}"
-            table.add_row(span, str(each.count), f"{each.confidence:.3f}", f"{each.accuracy:.1%}")
+            mean = f"{each.confidence:.3f}" if each.count else "–"
+            cells = [span, str(each.count), mean, _share(each)]
+            table.add_row(*cells, *([_share(blind), str(blind.count)] if blind else []))
     return table
+
+
+def _about_bias(found: "Report") -> Iterator[str]:
+    """Yield the sentences on time and on wrong pre-labels that pass."""
+    from nerloop.blind import MIN_TASKS  # numpy, which most commands need not wait for
+
+    bias = found.bias
+    if bias is None:
+        yield (
+            "What pre-labels save and how many wrong ones pass can be said where held-out texts are labelled blind: "
+            "NERLOOP_BLIND_HELD_OUT in docs/settings.md."
+        )
+        return
+    if bias.time is None:
+        yield (
+            f"Time saved: not known yet. It takes {MIN_TASKS} blind tasks and {MIN_TASKS} that came up by chance with "
+            f"pre-labels, by one annotator; there are {bias.blind} and {bias.by_chance}, by all."
+        )
+    else:
+        low, high = bias.time.interval
+        yield (
+            f"Time saved: {bias.time.share:.0%} (95 % interval {low:.0%} to {high:.0%}). 100 characters take "
+            f"{bias.time.seconds:.1f} s with pre-labels and {bias.time.blind_seconds:.1f} s without, over "
+            f"{bias.time.tasks} and {bias.time.blind_tasks} tasks, each of {bias.time.annotators} annotators compared "
+            "with their own."
+        )
+    if bias.passed is not None:
+        wrong, accepted = bias.passed
+        yield (
+            f"Wrong ones that pass: about {wrong:.0f} of {accepted} accepted, by what {bias.version} finds in "
+            f"{bias.blind} texts labelled blind."
+        )
+
+
+def _share(each: "Bin") -> str:
+    return f"{each.accuracy:.1%}" if each.count else "–"
 
 
 def _percent(count: int, whole: int) -> str:

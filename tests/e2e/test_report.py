@@ -10,12 +10,15 @@ from nerloop.corrections import Corrections
 from nerloop.demo import DEMO_FOLDER, annotate, create_project
 from nerloop.documents import labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
+from nerloop.loop import Loop
+from nerloop.pre_annotation import pre_annotate
 from nerloop.promotions import STARTER_VERSION
+from nerloop.split import side_of
 from nerloop.tasks import Project, Task
 from sync.predictions import old_predictions
 from sync.report import report
 
-GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:40]
+GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:60]
 
 
 @pytest.fixture
@@ -84,3 +87,34 @@ def test_the_command_shows_each_version_and_what_confidence_was_worth(stack: San
     assert version["added"] > 0  # drugs and diseases, which the starter does not know
     assert sum(each["count"] for each in found["accepted_by_confidence"]) == shown
     assert STARTER_VERSION in screen and f"{version['accepted'] / shown:.1%}" in screen
+
+
+def test_blind_tasks_show_nothing_and_tell_what_pre_labels_save(stack: Sandbox) -> None:
+    settings = replace(
+        stack.loop.settings, blind_held_out=True, dev_share=0.2, gate_share=0.2, random_share=0.5, train_threshold=1000
+    )
+    loop = Loop(settings)
+    known = [replace(d, entities=tuple(e for e in d.entities if e.label in {"PER", "LOC", "ORG"})) for d in GOLD]
+    project = create_project(loop.label_studio, "blind", known, labels_of(known))
+    tasks = list(loop.label_studio.tasks(project))
+    texts = [task.text or "" for task in tasks]
+    made = pre_annotate(loop.serving.predictor("blind"), project.label_config, texts, settings)
+    loop.label_studio.import_predictions(project, [(t, p, s) for t, (p, s) in zip(tasks, made, strict=True)])
+    loop.label_studio.update_project(project.id, model_version=STARTER_VERSION)
+
+    list(annotate(loop.label_studio, project, known, len(known)))
+
+    held_out = [task for task in tasks if side_of(task.text or "", 0.2, 0.2) != "train"]
+    annotated = {task.id: task for task in loop.label_studio.tasks(project)}
+    assert {annotated[task.id].predictions[0].entities for task in held_out} == {()}
+    assert all(annotated[task.id].annotations[0].parent_prediction for task in held_out)
+
+    found = report(loop, project.id)
+
+    assert found.versions[STARTER_VERSION].annotations == len(tasks) - len(held_out)
+    assert found.bias is not None and found.bias.blind == len(held_out)
+    assert found.bias.version == STARTER_VERSION and found.bias.right.entities > 0
+    assert found.bias.time is not None and found.bias.time.blind_tasks == len(held_out)
+    assert found.bias.time.tasks == found.bias.by_chance
+    assert found.bias.time.interval[0] < found.bias.time.share < found.bias.time.interval[1]
+    loop.label_studio._call("DELETE", f"api/projects/{project.id}/")

@@ -10,10 +10,11 @@ GIVEN = {
     str: ("given-value", "given-value"),
     int: ("77", 77),
     float: ("0.25", 0.25),
+    bool: ("true", True),
     Path: ("given/path", Path("given/path")),
 }
 ENTRIES = {entry.metadata["name"]: entry for entry in fields(Settings) if entry.name != "home"}
-NUMBERS = [name for name, entry in ENTRIES.items() if isinstance(entry.default, int | float)]
+NUMBERS = [name for name, entry in ENTRIES.items() if type(entry.default) in {int, float}]
 SECRETS = [name for name, entry in ENTRIES.items() if entry.metadata["secret"]]
 PARTNERS = {"BASIC_AUTH_USER": "BASIC_AUTH_PASS", "BASIC_AUTH_PASS": "BASIC_AUTH_USER"}
 
@@ -158,6 +159,7 @@ def test_an_address_that_is_none_is_refused_without_showing_it(tmp_path, name, t
         ({"NERLOOP_STRATEGY": "hardest"}, "least-confidence"),
         *(({"NERLOOP_RANDOM_SHARE": text}, "NERLOOP_RANDOM_SHARE") for text in ("-0.1", "1.5", "nan")),
         *(({"NERLOOP_LABEL_MARGIN": text}, "NERLOOP_LABEL_MARGIN") for text in ("-0.1", "1.5", "nan")),
+        ({"NERLOOP_BLIND_HELD_OUT": "maybe"}, "NERLOOP_BLIND_HELD_OUT"),
         *(
             ({name: "0"}, name)
             for name in ("NERLOOP_POLL_SECONDS", "NERLOOP_RECONCILE_SECONDS", "NERLOOP_BACKEND_PORT")
@@ -169,6 +171,15 @@ def test_an_address_that_is_none_is_refused_without_showing_it(tmp_path, name, t
 def test_values_that_cannot_work_are_refused_by_name(tmp_path, values, named):
     with pytest.raises(SettingsError, match=named):
         Settings.load({"NERLOOP_HOME": str(tmp_path), **values})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("True", True), ("1", True), ("false", False), ("0", False)]
+)
+def test_a_switch_is_read_as_people_write_it(tmp_path, text, value):
+    settings = Settings.load({"NERLOOP_HOME": str(tmp_path), "NERLOOP_BLIND_HELD_OUT": text})
+
+    assert settings.blind_held_out is value
 
 
 def test_every_setting_says_what_it_is_for():
