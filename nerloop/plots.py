@@ -1,13 +1,14 @@
 """Pictures of an evaluation, as SVG files whose text stays text, so that Chinese labels show in any browser."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nerloop.calibration import Calibration
 from nerloop.evaluation import NO_LABEL, Evaluation
+from nerloop.stopping import Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,6 +40,17 @@ def plot_reliability(calibration: Calibration, path: Path) -> None:
         axes.bar([(one.low + one.high) / 2 for one in bins], [one.accuracy for one in bins], width=0.09, alpha=0.8)
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence 置信度", ylabel="share that is right 正确率")
         axes.set_title(f"Reliability 可靠性   ECE {calibration.ece:.3f}")
+
+
+def plot_learning_curve(curve: Sequence[Point], path: Path) -> None:
+    """Draw each version's gate F1, and its agreement with the one before, over the texts it was trained on."""
+    with _figure(path, 5.5) as axes:
+        axes.plot([one.documents for one in curve], [one.f1 for one in curve], marker="o", label="F1")
+        measured = {one.documents: one.kappa for one in curve if one.kappa is not None}
+        axes.plot([*measured], [*measured.values()], "x:", label="kappa")
+        axes.set(ylim=(0, 1), xlabel="texts trained on 训练文本数", title="Learning curve 学习曲线")
+        axes.set_xlim(left=0)
+        axes.legend()
 
 
 @contextmanager

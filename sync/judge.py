@@ -21,15 +21,18 @@ from nerloop.predictor import Predictor, found_in
 from nerloop.promotions import STARTER_VERSION
 from nerloop.split import Split, split
 from nerloop.starter import starter
+from nerloop.stopping import kappa
 from nerloop.tagger import Tagger
 from nerloop.tasks import Project
 from nerloop.trainer import MIN_DEV_ENTITIES
 from nerloop.versions import Candidate, ModelVersion, best_ever
 from sync.notify import Event, notify
-from sync.pull import snapshot
+from sync.pull import held_out_texts, snapshot
 from sync.push import promote_by_hand, push
 
 logger = logging.getLogger(__name__)
+
+AGREEMENT_TEXTS = 500
 
 Ending = Literal["promoted", "passed", "rejected", "no_data", "superseded", "not_due"]
 
@@ -97,6 +100,20 @@ def judge(
     decision = replace(decision, reason=decision.reason + unreadable)
     confidence = calibration(gate, found)
     return Judgement(evaluate(gate, found), evaluate(gate, production.found), confidence, decision, production)
+
+
+def agreement(loop: Loop, tagger: Tagger, serving: Predictor, projects: Sequence[Project]) -> dict[str, float]:
+    """Return the figure that says how much a candidate still differs from what serves; empty where neither finds any.
+
+    On texts that neither was trained on, labelled or not; nothing is chosen by it. Raises what Label Studio raises.
+    """
+    texts = list(held_out_texts(loop.label_studio, projects, loop.settings, AGREEMENT_TEXTS))
+    ours, theirs = (
+        [prediction.entities for prediction in one.with_labels(shown_as(projects, one.labels)).predict(texts)]
+        for one in (Predictor(tagger, "candidate"), serving)
+    )
+    found = kappa(theirs, ours)
+    return {} if found is None else {"kappa": found}
 
 
 def judge_again(

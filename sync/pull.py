@@ -88,6 +88,19 @@ def sample_texts(
     yield from islice(usable, count)
 
 
+def held_out_texts(
+    label_studio: LabelStudio, projects: Sequence[Project], settings: Settings, count: int
+) -> Iterator[str]:
+    """Yield up to `count` texts that are never trained on, labelled or not: the same ones each time, as tasks go.
+
+    Each project gives its first ones, so that few tasks are read; which texts are held out was drawn by hash.
+    """
+    for project in projects:
+        texts = (task.text for task in label_studio.tasks(project, bare=True))
+        usable = (text for text in texts if text and side_of(text, settings.dev_share, settings.gate_share) != "train")
+        yield from islice(usable, count // len(projects))
+
+
 def new_labels(loop: Loop, projects: Iterable[Project], decided: Manifest) -> Changes:
     """Return the annotations that were created, changed or deleted since a manifest; each counts once.
 

@@ -1,6 +1,6 @@
 """What pre-labels were worth in a project, from its annotations in Label Studio. Owns finding what each began with.
 
-The figures are those of corrections.py, calibration.py and blind.py; the command line shows them.
+The figures are those of corrections.py, calibration.py, blind.py and stopping.py; the command line shows them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +16,7 @@ from nerloop.loop import Loop
 from nerloop.project_state import default_model
 from nerloop.settings import Settings
 from nerloop.split import Side, side_of
+from nerloop.stopping import Advice, Point, advice, learning_curve
 from nerloop.tasks import Annotation, Project, Task, TaskPrediction, document_id
 from sync.connect import stored_binding
 
@@ -29,6 +30,7 @@ class Report:
     `versions` maps each version to what annotators did to its pre-labels, oldest first. `accepted` says by confidence
     how many were accepted unchanged (the accuracy of its bins). Of `without` annotations nobody knows that they began
     with pre-labels. `bias` is None where held-out tasks are not labelled blind.
+    `curve` and `advice` are the model's.
     """
 
     project_id: int
@@ -37,6 +39,8 @@ class Report:
     accepted: Calibration
     without: int
     bias: "Bias | None"
+    curve: tuple[Point, ...]
+    advice: Advice
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,10 @@ class _Work:
 
 
 def report(loop: Loop, project_id: int) -> Report:
-    """Return the report of a project; raises what Label Studio raises, and where tasks are blind, the registry."""
+    """Return the report of a project; raises what Label Studio and the registry raise."""
     project = loop.label_studio.project(project_id)
+    binding = stored_binding(loop.label_studio, loop.settings, project.id)
+    model = binding.model if binding else default_model(project.id)
     works = list(_works(loop, project))
     blind = [work for work in works if _is_blind(work, loop.settings)]
     others = [work for work in works if not _is_blind(work, loop.settings)]
@@ -82,11 +88,14 @@ def report(loop: Loop, project_id: int) -> Report:
         gold.append(work.document)
         shown.append(replace(work.document, entities=work.shown.entities))
     accepted = calibration(gold, shown)
-    bias = _bias(loop, project, blind, others, accepted) if loop.settings.blind_held_out else None
-    return Report(project.id, project.title, versions, accepted, len(others) - len(gold), bias)
+    bias = _bias(loop, project, model, blind, others, accepted) if loop.settings.blind_held_out else None
+    curve = learning_curve(loop.registry.versions(model))
+    return Report(project.id, project.title, versions, accepted, len(others) - len(gold), bias, curve, advice(curve))
 
 
-def _bias(loop: Loop, project: Project, blind: Sequence[_Work], others: Sequence[_Work], accepted: Calibration) -> Bias:
+def _bias(
+    loop: Loop, project: Project, model: str, blind: Sequence[_Work], others: Sequence[_Work], accepted: Calibration
+) -> Bias:
     """Compare with blind tasks those that came up by chance too: those chosen as hard would take longer anyway."""
     settings = loop.settings
     order = Order(settings.strategy, settings.dev_share, settings.gate_share, settings.random_share)
@@ -94,8 +103,7 @@ def _bias(loop: Loop, project: Project, blind: Sequence[_Work], others: Sequence
     timed = [_timed(work, blind=kind is blind) for kind in (blind, by_chance) for work in kind]
     from nerloop.predictor import found_in  # needs torch
 
-    binding = stored_binding(loop.label_studio, settings, project.id)
-    predictor = loop.serving.predictor(binding.model if binding else default_model(project.id))
+    predictor = loop.serving.predictor(model)
     gold = [work.document for work in blind]
     found = found_in(gold, predictor.with_labels(project.label_config.shown_as(predictor.labels)))
     right = calibration(gold, found)

@@ -29,7 +29,7 @@ from nerloop.tasks import Project
 from nerloop.trainer import Epoch, Fit, Progress, Recipe, Trainer
 from nerloop.training_state import FILE, saved_step
 from nerloop.versions import Candidate, Production
-from sync.judge import Outcome, gate_documents, judge, judge_again, settle, shown_as
+from sync.judge import Outcome, agreement, gate_documents, judge, judge_again, settle, shown_as
 from sync.label_copy import forget_others
 from sync.pull import Snapshot, new_labels, sample_texts, snapshot
 from sync.trigger import due
@@ -141,7 +141,11 @@ class TrainingRun:
         version = production.version
         if version is not None and version.provisional and not judgement.decision.provisional:
             judge_again(self._loop, version, judgement.production, projects, gate)
-        metrics = {**judgement.metrics, **_metrics(labelled, sides, fit, time.monotonic() - started)}
+        metrics = {
+            **judgement.metrics,
+            **agreement(self._loop, tagger, serving, projects),
+            **_metrics(labelled, sides, fit, time.monotonic() - started),
+        }
         folder = labelled.path.parent / "checkpoint"
         texts = sample_texts(self._loop.label_studio, projects, settings, MIN_TEXTS)
         found = admission(tagger, texts, settings.checkpoint_cache)

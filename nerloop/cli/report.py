@@ -1,8 +1,9 @@
 """`nerloop report`: what pre-labels were worth, as tables for people or one JSON object for scripts."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,22 +18,31 @@ from nerloop.settings import Settings
 if TYPE_CHECKING:
     from nerloop.calibration import Bin
     from nerloop.corrections import Corrections
+    from nerloop.stopping import Point
     from sync.report import Report
 
 
 @click.command()
 @click.option("--project", "project_id", type=int, required=True, help="Id of the project in Label Studio.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
-def report(project_id: int, as_json: bool) -> None:
-    """Show what annotators did to the pre-labels of each version, and the time that these save.
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the learning curve into an SVG file."
+)
+def report(project_id: int, as_json: bool, plot: Path | None) -> None:
+    """Show what annotators did to the pre-labels of each version, and whether labelling more still pays.
 
     \b
     nerloop report --project 3
     nerloop report --project 3 --json | python -m json.tool
+    nerloop report --project 3 --plot curve.svg
     """
     from sync.report import report as gather
 
     found = gather(Loop(Settings.load()), project_id)
+    if plot is not None:
+        from nerloop.plots import plot_learning_curve
+
+        plot_learning_curve(found.curve, plot)
     if as_json:
         click.echo(json.dumps(_row(found), ensure_ascii=False))
         return
@@ -43,6 +53,9 @@ def report(project_id: int, as_json: bool) -> None:
     console.print(_confidence(found))
     for line in _about_bias(found):
         say(console, line)
+    if found.curve:
+        console.print(_curve(found.curve))
+    say(console, found.advice.sentence)
 
 
 def _row(found: "Report") -> dict[str, Any]:
@@ -57,6 +70,8 @@ def _row(found: "Report") -> dict[str, Any]:
         "accepted_by_confidence": [asdict(each) for each in found.accepted.bins],
         "without_pre_labels": found.without,
         "bias": asdict(found.bias) if found.bias else None,
+        "learning_curve": [asdict(point) for point in found.curve],
+        "advice": asdict(found.advice),
     }
 
 
@@ -122,6 +137,18 @@ def _about_bias(found: "Report") -> Iterator[str]:
             f"Wrong ones that pass: about {wrong:.0f} of {accepted} accepted, by what {bias.version} finds in "
             f"{bias.blind} texts labelled blind."
         )
+
+
+def _curve(curve: Sequence["Point"]) -> Table:
+    table = Table(title="Learning curve", title_justify="left")
+    for name in ("version", "texts", "gate F1", "for 100 more texts", "kappa"):
+        table.add_column(name, justify="left" if name == "version" else "right")
+    for point in curve:
+        low, high = point.interval or (0.0, 0.0)
+        gain = "–" if point.gain is None else f"{point.gain:+.3f} ({low:+.3f} to {high:+.3f})"
+        kappa = "–" if point.kappa is None else f"{point.kappa:.3f}"
+        table.add_row(point.version, str(point.documents), f"{point.f1:.3f}", gain, kappa)
+    return table
 
 
 def _share(each: "Bin") -> str:

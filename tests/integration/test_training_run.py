@@ -69,7 +69,8 @@ def test_a_fine_tune_goes_on_from_production_and_a_killed_one_from_where_it_was(
     _, said_killed = run(loop, killed_in=4)
     version, said = run(loop)
 
-    assert str(version) == "continued-v2"
+    assert version is not None and str(version) == "continued-v2"
+    assert 0 < version.metrics["kappa"] <= 1  # it agrees with v1, more or less
     bases = [load_model(f"continued-v{number}", loop).provenance for number in (1, 2)]
     assert [made.base for made in bases if made] == ["lac", "continued-v1"]
     assert said_killed[0]["loss"] < said_first[0]["loss"] / 2  # what v1 knows need not be learned again
