@@ -12,11 +12,15 @@ from nerloop.predictor import Predictor
 from nerloop.settings import Settings
 
 
+def order_of(settings: Settings) -> Order:
+    """Return how tasks are ordered."""
+    return Order(settings.strategy, settings.dev_share, settings.gate_share, settings.random_share)
+
+
 def pre_annotate(
     predictor: Predictor, config: LabelConfig, texts: Sequence[str], settings: Settings
 ) -> list[tuple[Prediction, float]]:
     """Return one (prediction, serving score) a text, in order; the lowest score is served first."""
     predictions = predictor.with_labels(config.shown_as(predictor.labels)).predict(texts)
-    order = Order(settings.strategy, settings.dev_share, settings.gate_share, settings.random_share)
-    scores = serving_scores(texts, predictions, order, lambda chosen: predictor.vectors(chosen).numpy())
+    scores = serving_scores(texts, predictions, order_of(settings), lambda chosen: predictor.vectors(chosen).numpy())
     return list(zip(predictions, scores, strict=True))
