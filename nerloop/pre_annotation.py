@@ -14,6 +14,11 @@ from nerloop.settings import Settings
 from nerloop.split import side_of
 
 
+def order_of(settings: Settings) -> Order:
+    """Return how tasks are ordered."""
+    return Order(settings.strategy, settings.dev_share, settings.gate_share, settings.random_share)
+
+
 def pre_annotate(
     predictor: Predictor, config: LabelConfig, texts: Sequence[str], settings: Settings
 ) -> list[tuple[Prediction, float]]:
@@ -22,8 +27,7 @@ def pre_annotate(
     Held-out texts have no entities where the settings say that they are labelled blind.
     """
     predictions = predictor.with_labels(config.shown_as(predictor.labels)).predict(texts)
-    order = Order(settings.strategy, settings.dev_share, settings.gate_share, settings.random_share)
-    scores = serving_scores(texts, predictions, order, lambda chosen: predictor.vectors(chosen).numpy())
+    scores = serving_scores(texts, predictions, order_of(settings), lambda chosen: predictor.vectors(chosen).numpy())
     if settings.blind_held_out:
         sides = (side_of(text, settings.dev_share, settings.gate_share) for text in texts)
         predictions = [

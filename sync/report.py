@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from nerloop.acquisition import Order
 from nerloop.blind import Timed, TimeSaved, time_saved, wrong_that_pass
 from nerloop.calibration import Calibration, calibration
 from nerloop.corrections import Corrections, corrections
@@ -97,12 +96,12 @@ def _bias(
     loop: Loop, project: Project, model: str, blind: Sequence[_Work], others: Sequence[_Work], accepted: Calibration
 ) -> Bias:
     """Compare with blind tasks those that came up by chance too: those chosen as hard would take longer anyway."""
-    settings = loop.settings
-    order = Order(settings.strategy, settings.dev_share, settings.gate_share, settings.random_share)
+    from nerloop.pre_annotation import order_of
+    from nerloop.predictor import found_in  # need torch, which no other figure does
+
+    order = order_of(loop.settings)
     by_chance = [work for work in others if work.shown is not None and order.by_chance(work.document.text)]
     timed = [_timed(work, blind=kind is blind) for kind in (blind, by_chance) for work in kind]
-    from nerloop.predictor import found_in  # needs torch
-
     predictor = loop.serving.predictor(model)
     gold = [work.document for work in blind]
     found = found_in(gold, predictor.with_labels(project.label_config.shown_as(predictor.labels)))

@@ -13,7 +13,7 @@ from nerloop.documents import labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.gate import Decision
 from nerloop.label_studio import LabelStudio
-from nerloop.pre_annotation import pre_annotate
+from nerloop.pre_annotation import order_of
 from nerloop.promotions import STARTER_VERSION
 from nerloop.starter import fresh_starter
 from nerloop.tagger import adapt
@@ -50,13 +50,15 @@ def test_after_a_promotion_the_tasks_served_next_are_those_that_the_strategy_ran
     assert push(loop, version) == "promoted"
     wait_until(lambda: not stack.stale(project, f"{model}-v1"), 120, "predictions of the new version")
 
-    tasks = list(loop.label_studio.tasks(project, annotated=False))
-    predictor = loop.serving.update(model)
-    made = pre_annotate(predictor, project.label_config, [task.text or "" for task in tasks], loop.settings)
-    ranked = sorted(score for _, score in made)
-    expected = {task.id: score for task, (_, score) in zip(tasks, made, strict=True)}
+    stored = {task.id: score_of(task, f"{model}-v1") for task in loop.label_studio.tasks(project, annotated=False)}
+    by_doubt = [document.text for document in GOLD if not order_of(loop.settings).by_chance(document.text)]
+    doubts = [one.confidence for one in loop.serving.update(model).predict(by_doubt)]
     served = [taken(loop.label_studio, project) for _ in range(10)]
-    assert [expected[task.id] for task in served] == pytest.approx(ranked[:10], abs=1e-4)
+    assert [stored[task.id] for task in served] == sorted(stored.values())[:10]
+    doubt_of = dict(zip(by_doubt, doubts, strict=True))
+    chosen = [task for task in served if task.text in doubt_of]
+    assert [stored[task.id] for task in chosen] == pytest.approx([doubt_of[task.text] for task in chosen], abs=1e-4)
+    assert [doubt_of[task.text] for task in chosen] == sorted(doubts)[: len(chosen)]
 
 
 def test_no_task_is_served_to_two_annotators(stack: Sandbox, project: Project) -> None:
@@ -71,6 +73,13 @@ def test_no_task_is_served_to_two_annotators(stack: Sandbox, project: Project) -
             label_studio.create_annotation(task.id, [], lead_time=1, parent_prediction=None)
 
     assert len(set(served)) == 10
+
+
+def score_of(task: Task, version: str) -> float:
+    """Return the score by which Label Studio orders a task."""
+    (score,) = [prediction.score for prediction in task.predictions if prediction.model_version == version]
+    assert score is not None
+    return score
 
 
 def taken(label_studio: LabelStudio, project: Project) -> Task:
