@@ -1,6 +1,6 @@
 """A tagger on disk: ModelScope's layout and `nerloop.json`. Owns writing, reading and the sums of the files.
 
-nerloop.json holds what the layout cannot say: base, decoder, temperature, how it was made, sha256 of each file.
+nerloop.json holds what the layout cannot say: base, decoder, temperature, thresholds, how it was made, the files' sums.
 RaNER's own files are raner.py's. Loading never executes anything from a checkpoint.
 """
 
@@ -80,6 +80,7 @@ def save(tagger: Tagger, provenance: Provenance, folder: Path) -> None:
             "decoder": tagger.decoder.kind,
             "layers": [{"tags": layer.tags, "labels": layer.labels} for layer in tagger.decoder.layers],
             "temperature": tagger.temperature,
+            "thresholds": tagger.thresholds,
             "windows": {"tokens": limit, "overlap": window_overlap(limit)},
             "made_from": asdict(provenance),
             "files": {path.name: _sha256(path) for path in sorted(partial.iterdir())},
@@ -111,6 +112,8 @@ def load(folder: Path) -> Checkpoint:
         layers = tuple(TagSet(tuple(layer["tags"]), tuple(layer["labels"])) for layer in description["layers"])
         decoder = Decoder(description["decoder"], layers)
         tagger = Tagger(_encoder(folder), decoder, float(description["temperature"]))
+        hidden = description.get("thresholds", {})  # checkpoints of before there were any
+        tagger.thresholds = {label: float(hidden[label]) for label in decoder.labels if label in hidden}
         load_published(tagger, read_weights(folder / WEIGHTS, mapped=True))
         provenance = Provenance(**description["made_from"])
     except (RuntimeError, LookupError, TypeError, ValueError, BadInput) as error:

@@ -3,7 +3,7 @@
 The ML backend answers with it and a refresh stores it, so that a task looks the same whichever way it was reached.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nerloop.acquisition import Order, serving_scores
@@ -24,13 +24,29 @@ def pre_annotate(
 ) -> list[tuple[Prediction, float]]:
     """Return one (prediction, serving score) a text, in order; the lowest score is served first.
 
-    Held-out texts have no entities where the settings say that they are labelled blind.
+    Entities of which the model is less sure than its thresholds are hidden. Held-out texts have no entities where the
+    settings say that they are labelled blind.
     """
-    predictions = predictor.with_labels(config.shown_as(predictor.labels)).predict(texts)
+    shown_as = config.shown_as(predictor.labels)
+    predictions = predictor.with_labels(shown_as).predict(texts)
     scores = serving_scores(texts, predictions, order_of(settings), lambda chosen: predictor.vectors(chosen).numpy())
+    predictions = _above_thresholds(predictions, predictor.tagger.thresholds, shown_as)
     if settings.blind_held_out:
         sides = (side_of(text, settings.dev_share, settings.gate_share) for text in texts)
         predictions = [
             one if side == "train" else replace(one, entities=()) for one, side in zip(predictions, sides, strict=True)
         ]
     return list(zip(predictions, scores, strict=True))
+
+
+def _above_thresholds(
+    predictions: Sequence[Prediction], thresholds: Mapping[str, float], shown_as: Mapping[str, str]
+) -> list[Prediction]:
+    """Leave out what lies at or below the threshold of its label; of labels shown under one name the lowest counts."""
+    lowest: dict[str, float] = {}
+    for label, shown in shown_as.items():
+        lowest[shown] = min(lowest.get(shown, 1.0), thresholds.get(label, -1.0))
+    return [
+        replace(one, entities=tuple(e for e in one.entities if e.score is None or e.score > lowest[e.label]))
+        for one in predictions
+    ]

@@ -106,6 +106,11 @@ class Settings:
     blind_held_out: bool = _setting(
         "NERLOOP_BLIND_HELD_OUT", False, "Whether annotators see no pre-labels on held-out texts."
     )
+    target_precision: float = _setting(
+        "NERLOOP_TARGET_PRECISION",
+        0.0,
+        "Share of a label's pre-labels that must be right; the least sure are hidden until it is; 0: show all.",
+    )
     label_margin: float = _setting(
         "NERLOOP_LABEL_MARGIN", 0.1, "F1 that one label may lose in a promotion which is no loss as a whole."
     )
@@ -201,6 +206,8 @@ class Settings:
             raise SettingsError(
                 "NERLOOP_DEV_SHARE and NERLOOP_GATE_SHARE: give shares whose sum is below 1, gate above 0"
             )
+        if not 0 <= self.target_precision <= 1:  # nan too
+            raise SettingsError(f"NERLOOP_TARGET_PRECISION={self.target_precision}: must be a share, from 0 to 1")
         if not 0 <= self.label_margin <= 1:  # nan too
             raise SettingsError(f"NERLOOP_LABEL_MARGIN={self.label_margin}: must be a share of F1, from 0 to 1")
         if self.strategy not in STRATEGIES:

@@ -12,13 +12,17 @@ from nerloop.tagging import OUTSIDE, Decoder, TagSet
 
 
 class Tagger(nn.Module):
-    """Scores the tags of each unit; `temperature` divides all CRF weights when confidence is computed."""
+    """Scores the tags of each unit; `temperature` divides all CRF weights when confidence is computed.
+
+    `thresholds` maps labels to the confidence up to which annotators are not shown them.
+    """
 
     def __init__(self, encoder: Encoder, decoder: Decoder, temperature: float = 1.0) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.temperature = temperature
+        self.thresholds: dict[str, float] = {}
         self.dropout = nn.Dropout(0.3)
         self.linear = nn.Linear(encoder.hidden_size, sum(len(layer.tags) for layer in decoder.layers))
         self.crf = Crf(decoder.layers)

@@ -19,13 +19,14 @@ from nerloop.label_matching import known_as
 from nerloop.live_run import LiveRun
 from nerloop.loop import Loop
 from nerloop.models import STARTER, Model, load_model
-from nerloop.predictor import Predictor
+from nerloop.predictor import Predictor, found_in
 from nerloop.project_state import Binding
 from nerloop.registry import PRODUCTION
 from nerloop.split import Split, split
 from nerloop.tagger import Tagger, adapt, weights_key
 from nerloop.tagging import Decoder
 from nerloop.tasks import Project
+from nerloop.thresholds import thresholds
 from nerloop.trainer import Epoch, Fit, Progress, Recipe, Trainer
 from nerloop.training_state import FILE, saved_step
 from nerloop.versions import Candidate, Production
@@ -135,6 +136,9 @@ class TrainingRun:
         follow = _Follower(run, state, self._say_progress)
         fit = Trainer(on_progress=follow, state_folder=state).fit(tagger, sides.train, sides.dev)
         follow.log(fit.epochs)
+        if fit.used_dev and settings.target_precision:
+            found = found_in(sides.dev, Predictor(tagger, "candidate"))
+            tagger.thresholds = thresholds(sides.dev, found, settings.target_precision)
         self._on_progress({"step": "evaluating"})
         gate = gate_documents(sides, used_dev=fit.used_dev)
         judgement = judge(self._loop, model, tagger, serving, projects, gate)
@@ -148,9 +152,9 @@ class TrainingRun:
         }
         folder = labelled.path.parent / "checkpoint"
         texts = sample_texts(self._loop.label_studio, projects, settings, MIN_TEXTS)
-        found = admission(tagger, texts, settings.checkpoint_cache)
+        runtimes = admission(tagger, texts, settings.checkpoint_cache)
         made = checkpoint.Provenance(
-            base.source, labelled.fingerprint, metrics, base.revision, found.admitted, found.refused
+            base.source, labelled.fingerprint, metrics, base.revision, runtimes.admitted, runtimes.refused
         )
         checkpoint.save(tagger, made, folder)
         candidate = Candidate(

@@ -57,6 +57,7 @@ def every_kind(lac, tiny_tagger, tiny_transformer, tiny_xlm_roberta):
     for name, tagger in taggers.items():
         if name != "LAC":
             tagger.temperature = 1.7
+            tagger.thresholds = {tagger.decoder.labels[0]: 0.25}
             for weights in tagger.crf.parameters():
                 weights.data = torch.randn(weights.shape, generator=generator)
     return taggers
@@ -84,6 +85,14 @@ def predictions(tagger):
     return Predictor(tagger, "").predict(TEXTS)
 
 
+def test_a_checkpoint_of_before_there_were_thresholds_hides_nothing(folder):
+    description = json.loads((folder / "nerloop.json").read_text(encoding="utf-8"))
+    del description["thresholds"]
+    (folder / "nerloop.json").write_text(json.dumps(description), encoding="utf-8")
+
+    assert checkpoint.load(folder).tagger.thresholds == {}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_model_is_the_same_bit_by_bit(every_kind, kind, tmp_path):
     tagger = every_kind[kind]
@@ -93,6 +102,7 @@ def test_a_saved_model_is_the_same_bit_by_bit(every_kind, kind, tmp_path):
     loaded = checkpoint.load(tmp_path / "saved").tagger
     assert weights_key(loaded) == weights_key(tagger)
     assert (loaded.decoder, loaded.temperature, loaded.training) == (tagger.decoder, tagger.temperature, False)
+    assert loaded.thresholds == tagger.thresholds
     assert loaded.encoder.max_tokens == tagger.encoder.max_tokens
     assert loaded.encoder.tokenizer.split_into_characters == tagger.encoder.tokenizer.split_into_characters
     assert predictions(loaded) == predictions(tagger)

@@ -159,6 +159,7 @@ def test_an_address_that_is_none_is_refused_without_showing_it(tmp_path, name, t
         ({"NERLOOP_STRATEGY": "hardest"}, "least-confidence"),
         *(({"NERLOOP_RANDOM_SHARE": text}, "NERLOOP_RANDOM_SHARE") for text in ("-0.1", "1.5", "nan")),
         *(({"NERLOOP_LABEL_MARGIN": text}, "NERLOOP_LABEL_MARGIN") for text in ("-0.1", "1.5", "nan")),
+        *(({"NERLOOP_TARGET_PRECISION": text}, "NERLOOP_TARGET_PRECISION") for text in ("-0.1", "1.5", "nan")),
         ({"NERLOOP_BLIND_HELD_OUT": "maybe"}, "NERLOOP_BLIND_HELD_OUT"),
         *(
             ({name: "0"}, name)
