@@ -14,7 +14,7 @@ from nerloop.documents import Document
 from nerloop.loop import Loop
 from nerloop.project_state import default_model
 from nerloop.settings import Settings
-from nerloop.split import Side, side_of
+from nerloop.split import side_of
 from nerloop.stopping import Advice, Point, advice, learning_curve
 from nerloop.tasks import Annotation, Project, Task, TaskPrediction, document_id
 from sync.connect import stored_binding
@@ -28,8 +28,7 @@ class Report:
 
     `versions` maps each version to what annotators did to its pre-labels, oldest first. `accepted` says by confidence
     how many were accepted unchanged (the accuracy of its bins). Of `without` annotations nobody knows that they began
-    with pre-labels. `bias` is None where held-out tasks are not labelled blind.
-    `curve` and `advice` are the model's.
+    with pre-labels. `bias` is None where held-out tasks are not labelled blind. `curve` and `advice` are the model's.
     """
 
     project_id: int
@@ -113,11 +112,8 @@ def _bias(
 def _is_blind(work: _Work, settings: Settings) -> bool:
     """Tell whether the annotator was shown nothing on purpose."""
     nothing = work.shown is None or not work.shown.entities
-    return settings.blind_held_out and nothing and _side(work, settings) != "train"
-
-
-def _side(work: _Work, settings: Settings) -> Side:
-    return side_of(work.document.text, settings.dev_share, settings.gate_share)
+    held_out = side_of(work.document.text, settings.dev_share, settings.gate_share) != "train"
+    return settings.blind_held_out and nothing and held_out
 
 
 def _timed(work: _Work, *, blind: bool) -> Timed:
