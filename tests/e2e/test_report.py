@@ -10,6 +10,7 @@ from nerloop.corrections import Corrections
 from nerloop.demo import DEMO_FOLDER, annotate, create_project
 from nerloop.documents import labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
+from nerloop.errors import BadInput
 from nerloop.loop import Loop
 from nerloop.pre_annotation import pre_annotate
 from nerloop.promotions import STARTER_VERSION
@@ -70,6 +71,11 @@ def test_what_was_shown_is_known_after_a_refresh_and_after_its_prediction_is_del
     annotations = [label_studio.task(project, task.id).annotations[0] for task in (kept, changed)]
     assert [(a.parent_prediction, a.lead_time, a.holds_pre_labels) for a in annotations] == [(None, 7.5, True)] * 2
     assert report(stack.loop, project.id).versions == expected
+
+    # This is why predictions stay for a while after a promotion: a page that is still open could not submit any more.
+    unlabelled = next(iter(label_studio.tasks(project, annotated=False)))
+    with pytest.raises(BadInput, match="parent_prediction"):
+        label_studio.create_annotation(unlabelled.id, [], lead_time=1, parent_prediction=kept.predictions[0].id)
 
 
 def test_the_command_shows_each_version_and_what_confidence_was_worth(stack: Sandbox, project: Project) -> None:
