@@ -5,6 +5,7 @@ Asking for it is label_studio.py's; behind these classes nobody indexes Label St
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -36,12 +37,13 @@ class Project:
 
 @dataclass(frozen=True)
 class TaskPrediction:
-    """A stored prediction: its id in Label Studio, version, score (the order of tasks) and entities."""
+    """A stored prediction: its id in Label Studio, version, score (the order of tasks), entities, when it was made."""
 
     id: int
     model_version: str
     score: float | None
     entities: tuple[Entity, ...] = ()
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def read_task(row: Json, config: LabelConfig) -> Task:
                 model_version=item.get("model_version") or "",
                 score=item.get("score"),
                 entities=config.entities(text or "", item["result"] or ())[0],
+                created_at=datetime.fromisoformat(item["created_at"]) if item.get("created_at") else None,
             )
             for item in row.get("predictions") or ()
         ),
