@@ -5,7 +5,7 @@ that whoever enqueues need not import what trains.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 TRAIN_QUEUE = "train"
 PREDICT_QUEUE = "predict"
 REFRESH_TIMEOUT_SECONDS = 6 * 3600
+SLICE_SECONDS = 1800  # that a slice of a refresh waits at most, runs at most, and its result is kept
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,43 @@ class Jobs:
             timeout=REFRESH_TIMEOUT_SECONDS,
             failure_ttl=self._settings.cool_down_seconds,
         )
+
+    def hand_out_slice(self, project_id: int, version: str, task_ids: Sequence[int]) -> str:
+        """Queue the model's work on some tasks, for whichever worker is free; return the job's name."""
+        with redis_errors():
+            job = Queue(PREDICT_QUEUE, connection=self._redis).enqueue_call(
+                "workers.tasks.predict_slice",
+                kwargs={"project_id": project_id, "version": version, "task_ids": list(task_ids)},
+                timeout=SLICE_SECONDS,
+                ttl=SLICE_SECONDS,
+                result_ttl=SLICE_SECONDS,
+                failure_ttl=SLICE_SECONDS,
+            )
+        return str(job.id)
+
+    def take_back_slice(self, job_id: str) -> bool:
+        """Take a slice off the queue and tell whether it was still there; of two that try, one gets it."""
+        with redis_errors():
+            if not Queue(PREDICT_QUEUE, connection=self._redis).remove(job_id):
+                return False
+            self._redis.delete(Job.key_for(job_id))
+        return True
+
+    def slice_has_ended(self, job_id: str) -> bool:
+        """Tell whether a slice is neither queued nor running, be it done, failed or forgotten."""
+        status = self.status(job_id)
+        return status is None or status.state not in {"queued", "started"}
+
+    def take_slice(self, job_id: str) -> Any:
+        """Return what a worker made of a slice and forget the job; None where it failed or was forgotten."""
+        with redis_errors():
+            try:
+                job = Job.fetch(job_id, connection=self._redis)
+            except NoSuchJobError:
+                return None
+            made = job.return_value()
+            job.delete()
+        return made
 
     def status(self, job_id: str) -> JobStatus | None:
         """Return a job's state, or None where there is no such job."""

@@ -127,8 +127,8 @@ class Settings:
     )
     grace_seconds: int = _setting(
         "NERLOOP_GRACE_SECONDS",
-        600,
-        "Seconds that old predictions stay after a promotion, for pages that are still open.",
+        86400,  # as long as Label Studio reserves a task for who has opened it
+        "Seconds that old predictions stay after they were replaced, for pages that are still open.",
     )
     poll_seconds: int = _setting("NERLOOP_POLL_SECONDS", 15, "Seconds between two looks of a replica at the registry.")
     model_memory_mb: int = _setting(

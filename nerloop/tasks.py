@@ -5,6 +5,7 @@ Asking for it is label_studio.py's; behind these classes nobody indexes Label St
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -36,12 +37,13 @@ class Project:
 
 @dataclass(frozen=True)
 class TaskPrediction:
-    """A stored prediction: its id in Label Studio, version, score (the order of tasks) and entities with theirs."""
+    """A stored prediction: its id, version, score (the order of tasks), entities with theirs, when it was made."""
 
     id: int
     model_version: str
     score: float | None
     entities: tuple[Entity, ...] = ()
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def read_prediction(item: Json, text: str, config: LabelConfig) -> TaskPredictio
         model_version=item.get("model_version") or "",
         score=item.get("score"),
         entities=config.entities(text, item["result"] or ())[0],
+        created_at=datetime.fromisoformat(item["created_at"]) if item.get("created_at") else None,
     )
 
 

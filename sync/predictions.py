@@ -1,22 +1,24 @@
 """Brings the predictions of a project's unlabelled tasks to the version in production. Owns the order of the steps.
 
-First the tasks that come next, then the switch that shows the new version, then all the others in few big posts, and
-the old predictions last. Killed anywhere and run again, it goes on: what is missing is asked of Label Studio each time.
+First the tasks that come next, then the switch that shows the new version, then all the others, and the old predictions
+last. While one post is stored the next slices are read and predicted (slices.py). Killed anywhere and run again, it
+goes on: what is missing is asked of Label Studio each time.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import TYPE_CHECKING
 
-from nerloop.errors import LabelStudioError, LabelStudioUnreachable
+from nerloop.errors import BadInput, LabelStudioError, LabelStudioUnreachable
 from nerloop.label_studio import LabelStudio
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.tasks import Project, Task, TaskPrediction
 from nerloop.versions import Production
+from sync.slices import Row, predict, predicted
 
 if TYPE_CHECKING:
     from nerloop.predictor import Predictor
@@ -24,7 +26,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FIRST_SLICE = 50
-TASKS_A_POST = 5000  # Label Studio counts all tasks of the project at each post: few big posts, or it is quadratic
+SLICES_A_POST = 5
+"""At most 5,000 tasks and half a million characters, some 15 MB. Few, since each costs Label Studio a recount of all
+the project's tasks where it runs without the feature flag of servers.py; and bounded, since SQLite is locked while it
+writes and refuses an annotator who waits for 5 s. With posts of up to 10,000 tasks beside an annotator, on a machine
+busy eight times over, none waited for more than 4.1 s."""
+DELETING_SECONDS = 20
+PAGE = 200  # tasks that are read at once before their old predictions go, so that a draft made meanwhile is seen soon
 TRIES = 5
 
 
@@ -34,32 +42,25 @@ def refresh_predictions(
     """Give every unlabelled task one prediction of the version in production and return that version.
 
     Goes on until the version posted is still in production, or stands in for one that cannot be read. `on_progress`
-    gets (done, total) tasks. Old predictions go only after the grace period, and only from tasks that nobody has worked
-    on.
+    gets (done, total) tasks. Old predictions go as `old_predictions` says, some at a time: neither another version nor
+    new tasks wait until all of them are gone.
     """
-    version = ""
+    before = ""
     while True:
         project = loop.label_studio.project(binding.project_id)
         predictor = loop.serving.update(binding.model)
-        if predictor.model_version == version:
-            logger.warning("Project %s: stays with %s, which stands in for what is in production", project.id, version)
-            return version
         version = predictor.model_version
         _post_predictions(loop, project, predictor, on_progress)
         production = loop.registry.production(binding.model)
         if version == production.name:
-            break
-        logger.info("Project %s: %s is no longer in production; starting again", project.id, version)
-    if grace_is_over(loop, production):
-        deleted = _delete_old(loop.label_studio, project, version)
-        logger.info("Project %s: deleted %s old predictions", project.id, deleted)
-    return version
-
-
-def grace_is_over(loop: Loop, production: Production) -> bool:
-    """Tell whether pages that were open at the promotion have had time to submit what they show."""
-    grace = timedelta(seconds=loop.settings.grace_seconds)
-    return production.since is None or datetime.now(UTC) - production.since >= grace
+            if not _delete_some(loop, project, production):
+                return version
+        elif version == before:
+            logger.warning("Project %s: stays with %s, which stands in for what is in production", project.id, version)
+            return version
+        else:
+            logger.info("Project %s: %s is no longer in production; starting again", project.id, version)
+        before = version
 
 
 def _post_predictions(
@@ -71,76 +72,98 @@ def _post_predictions(
     # Label Studio refuses a version without predictions; where every task is annotated, nobody would see one.
     if project.model_version != version and label_studio.count_tasks(project.id, annotated=False):
         first = [t for t in label_studio.next_tasks(project, FIRST_SLICE) if version not in _versions(t)]
-        done = _post(loop, project, predictor, first)
+        done = _store(label_studio, project, predict(loop, project, predictor, first)) if first else 0
         label_studio.update_project(project.id, model_version=version)
         on_progress(done, total)
         logger.info("Project %s: shows %s; %s of %s tasks have their prediction", project.id, version, done, total)
     for attempt in range(1, TRIES + 1):
         lacking = label_studio.tasks(project, annotated=False, lacking_version=version, bare=True)
         try:
-            for chunk in _chunks(lacking, TASKS_A_POST):
-                done += _post(loop, project, predictor, chunk)
+            for stored in _stored(label_studio, project, predicted(loop, project, predictor, lacking)):
+                done += stored
                 on_progress(done, total)
             break
         except LabelStudioUnreachable:
             raise
-        except LabelStudioError as error:  # "database is locked": ask again what is missing, so that nothing doubles
+        except (LabelStudioError, BadInput) as error:  # "database is locked", or a task was deleted meanwhile
             if attempt == TRIES:
                 raise
-            logger.warning("Project %s: %s; trying again", project.id, error)
+            logger.warning("Project %s: %s; asking again what is missing", project.id, error)
             time.sleep(2**attempt)
-    logger.info("Project %s: %s tasks have predictions of %s", project.id, done, version)
+    if done:
+        left = label_studio.count_tasks(project.id, annotated=False, lacking_version=version)
+        logger.info("Project %s: %s tasks got predictions of %s, %s have none", project.id, done, version, left)
 
 
-def _post(loop: Loop, project: Project, predictor: "Predictor", tasks: Sequence[Task]) -> int:
-    """Predict and store one slice; tasks without a usable text get an empty prediction, so that none is left over."""
-    from nerloop.pre_annotation import pre_annotate  # needs torch, which reconcile never loads
+def _stored(label_studio: LabelStudio, project: Project, slices: Iterable[list[Row]]) -> Iterator[int]:
+    """Store slices as they come, and yield how many predictions each post stored.
 
-    if not tasks:
-        return 0
-    unusable = [task.id for task in tasks if not task.text]
-    if unusable:
-        logger.warning(
-            "Project %s: tasks %s have no text in field %r; nothing is predicted for them",
-            project.id, unusable[:10], project.label_config.field,
-        )  # fmt: skip
-    texts = [task.text or "" for task in tasks]
-    made = pre_annotate(predictor, project.label_config, texts, loop.settings)
-    rows = [(task, prediction, score) for task, (prediction, score) in zip(tasks, made, strict=True)]
-    created = loop.label_studio.import_predictions(project, rows)
-    if created != len(tasks):
-        logger.error("Project %s: Label Studio stored %s of %s predictions", project.id, created, len(tasks))
+    One post at a time, beside which the next slices are predicted: the longer Label Studio takes, the more of them the
+    next post holds.
+    """
+    gathered: list[list[Row]] = []
+    post: Future[int] | None = None
+    with ThreadPoolExecutor(1) as poster:
+        for slice_ in slices:
+            gathered.append(slice_)
+            if post is not None and (post.done() or len(gathered) == SLICES_A_POST):
+                yield post.result()
+                post = None
+            if post is None:
+                post = poster.submit(_store, label_studio, project, [row for rows in gathered for row in rows])
+                gathered = []
+        if post is not None:
+            yield post.result()
+        if gathered:
+            yield _store(label_studio, project, [row for rows in gathered for row in rows])
+
+
+def _store(label_studio: LabelStudio, project: Project, rows: list[Row]) -> int:
+    created = label_studio.import_predictions(project, rows)
+    if created != len(rows):
+        logger.error("Project %s: Label Studio stored %s of %s predictions", project.id, created, len(rows))
     return created
 
 
-def _delete_old(label_studio: LabelStudio, project: Project, version: str) -> int:
+def _delete_some(loop: Loop, project: Project, production: Production) -> bool:
+    """Delete old predictions for a while; tell whether there are more."""
+    until = time.monotonic() + DELETING_SECONDS
     deleted = 0
-    for prediction in old_predictions(label_studio, project, version):
-        label_studio.delete_prediction(prediction.id)
-        deleted += 1
-    return deleted
+    try:
+        for prediction in old_predictions(loop, project, production):
+            if time.monotonic() > until:
+                return True
+            loop.label_studio.delete_prediction(prediction.id)
+            deleted += 1
+        return False
+    finally:
+        if deleted:
+            logger.info("Project %s: deleted %s old predictions", project.id, deleted)
 
 
-def old_predictions(label_studio: LabelStudio, project: Project, version: str) -> Iterator[TaskPrediction]:
-    """Yield all but the newest prediction of the version, of tasks without annotation, skip or draft."""
-    for task in label_studio.tasks(project, annotated=False, min_predictions=2):
+def old_predictions(loop: Loop, project: Project, production: Production) -> Iterator[TaskPrediction]:
+    """Yield all but the newest prediction of the version in production, of tasks without annotation, skip or draft.
+
+    Only where that one has been there for the grace period, as long as the version has been in production. Label Studio
+    refuses (400) what a page submits that names a prediction that is gone, and does not tell which pages are open.
+    """
+    grace = timedelta(seconds=loop.settings.grace_seconds)
+    if _age(production.since) < grace:
+        return
+    for task in loop.label_studio.tasks(project, annotated=False, min_predictions=2, page_size=PAGE):
         if task.annotations or task.has_drafts:
             continue
-        kept = max((p for p in task.predictions if p.model_version == version), key=_id, default=None)
-        if kept is None:
+        current = (p for p in task.predictions if p.model_version == production.name)
+        kept = max(current, key=lambda prediction: prediction.id, default=None)
+        if kept is None or _age(kept.created_at) < grace:
             continue
         yield from (prediction for prediction in task.predictions if prediction != kept)
 
 
-def _id(prediction: TaskPrediction) -> int:
-    return prediction.id
+def _age(moment: datetime | None) -> timedelta:
+    """Return how long ago something was, at least 0, since the clock it was dated by may differ; for ever, if ever."""
+    return timedelta.max if moment is None else max(datetime.now(UTC) - moment, timedelta(0))
 
 
 def _versions(task: Task) -> set[str]:
     return {prediction.model_version for prediction in task.predictions}
-
-
-def _chunks(tasks: Iterable[Task], size: int) -> Iterator[list[Task]]:
-    iterator = iter(tasks)
-    while chunk := list(islice(iterator, size)):
-        yield chunk

@@ -16,7 +16,7 @@ from nerloop.versions import Production
 from sync.connect import stored_binding
 from sync.label_copy import forget_others
 from sync.notify import Event, notify
-from sync.predictions import grace_is_over, old_predictions
+from sync.predictions import old_predictions
 from sync.pull import new_labels
 from sync.push import push
 from sync.retention import apply_retention
@@ -106,4 +106,4 @@ def _is_stale(loop: Loop, project: Project, production: Production) -> bool:
         return True
     if count(project.id, annotated=False, lacking_version=version):
         return True
-    return grace_is_over(loop, production) and any(old_predictions(loop.label_studio, project, version))
+    return any(old_predictions(loop, project, production))

@@ -4,15 +4,18 @@ Imported only where jobs run, since torch and MLflow come with it: they are queu
 """
 
 import logging
+import time
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 from rq import get_current_job
 
+from nerloop.documents import Prediction
 from nerloop.logs import set_up_logs
 from nerloop.loop import Loop
 from nerloop.settings import Settings
-from sync import predictions
+from sync import predictions, slices
 from sync.notify import Event, notify
 from workers.training_run import TrainingRun
 
@@ -36,7 +39,14 @@ def refresh_predictions(project_id: int) -> None:
     if binding is None:
         logger.warning("Project %s is bound to no model; nothing to refresh", project_id)
         return
-    predictions.refresh_predictions(loop, binding, lambda done, total: _say({"done": done, "total": total}))
+    predictions.refresh_predictions(loop, binding, _say_how_far())
+
+
+def predict_slice(project_id: int, version: str, task_ids: Sequence[int]) -> dict[int, tuple[Prediction, float]]:
+    """Run the model on some tasks for a refresh of another worker, which stores what this returns."""
+    loop = _loop()
+    binding = loop.state.binding(project_id)
+    return slices.predict_slice(loop, binding, version, task_ids) if binding else {}
 
 
 @cache
@@ -44,6 +54,17 @@ def _loop() -> Loop:
     """Build the collaborators once a process, so that a worker that stays keeps its models."""
     set_up_logs()
     return Loop(Settings.load())
+
+
+def _say_how_far() -> Callable[[int, int], None]:
+    """Return what notes how many tasks are done of how many, and how many seconds are left at the pace so far."""
+    began = time.monotonic()
+
+    def say(done: int, total: int) -> None:
+        left = round((time.monotonic() - began) / done * (total - done)) if done else None
+        _say({"done": done, "total": total, "seconds_left": left})
+
+    return say
 
 
 def _say(progress: dict[str, Any]) -> None:

@@ -124,4 +124,5 @@ def _fine_tune(job: dict[str, Any] | None) -> str:
 def _refresh(job: dict[str, Any] | None) -> str:
     if job is None or job["state"] not in ("queued", "started"):
         return ""
-    return f", refresh {job['state']} {job.get('done', 0)}/{job.get('total', '?')}"
+    left = "" if job.get("seconds_left") is None else f", {job['seconds_left']} s left"
+    return f", refresh {job['state']} {job.get('done', 0)}/{job.get('total', '?')}{left}"

@@ -81,3 +81,11 @@ def test_a_pause_is_shown_with_who_why_since_when_and_how_to_end_it():
 
 def test_where_nothing_is_paused_nothing_is_said_of_it():
     assert "paused" not in shown(STATUS) and "by hand" not in shown(STATUS) and "waits" not in shown(STATUS)
+
+
+def test_a_running_refresh_is_shown_with_what_is_done_and_the_time_left():
+    running = {"state": "started", "done": 3000, "total": 10000, "seconds_left": 21}
+    text = shown(replace(STATUS, refresh=running, fresh=3000, stale=7000))
+
+    assert "3000 fresh, 7000 stale, refresh started 3000/10000, 21 s left" in text
+    assert "refresh" not in shown(STATUS)

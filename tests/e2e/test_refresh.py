@@ -1,0 +1,144 @@
+"""A refresh beside people who annotate: whatever they submit is taken, and nothing is deleted that they still name."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from nerloop.demo import DEMO_FOLDER, create_project
+from nerloop.documents import Prediction, Uncertainty, labels_of, read_jsonl
+from nerloop.embedded.sandbox import Sandbox, wait_until
+from nerloop.errors import BadInput
+from nerloop.label_studio import LabelStudio
+from nerloop.loop import Loop
+from nerloop.project_state import Binding
+from nerloop.promotions import STARTER_VERSION
+from nerloop.settings import Settings
+from nerloop.tasks import Project
+from sync import slices
+from sync.predictions import refresh_predictions
+
+GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:20]
+OLDER = Prediction((), 0.5, "older-v1", Uncertainty(0.5, -0.1, 0.2, 0.3))
+MANY = 3000
+
+
+class Killed(BaseException):
+    """What ends a process in the middle."""
+
+
+@pytest.fixture
+def alone(stack: Sandbox) -> Iterator[Project]:
+    """A project of twenty tasks that shows predictions of an older version, and that no worker knows of."""
+    label_studio = stack.loop.label_studio
+    made = create_project(label_studio, "refresh", GOLD, labels_of(GOLD))
+    label_studio.import_predictions(made, [(task, OLDER, 0.5) for task in label_studio.tasks(made)])
+    label_studio.update_project(made.id, model_version=OLDER.model_version)
+    yield label_studio.project(made.id)
+    label_studio._call("DELETE", f"api/projects/{made.id}/")
+
+
+@pytest.fixture
+def connected(stack: Sandbox) -> Iterator[Project]:
+    """A connected project of twenty tasks whose threshold is out of reach."""
+    made = create_project(stack.loop.label_studio, "refresh", GOLD, labels_of(GOLD))
+    stack.run("connect", "--project", str(made.id), "--train-threshold", "100000")
+    wait_until(lambda: not stack.stale(made, STARTER_VERSION), 60, "the starter's predictions")
+    yield made
+    stack.loop.label_studio._call("DELETE", f"api/projects/{made.id}/")
+
+
+def refresh(stack: Sandbox, project: Project, grace_seconds: int) -> None:
+    """Refresh a project in this process, with eyes of its own."""
+    loop = Loop(Settings.load({**stack.environ, "NERLOOP_GRACE_SECONDS": str(grace_seconds)}))
+    assert refresh_predictions(loop, Binding(project.id, "refresh", 50)) == STARTER_VERSION
+
+
+def submit_next(label_studio: LabelStudio, project: Project) -> None:
+    """Open the next task and submit it, naming the prediction that is shown."""
+    task = label_studio.next_task(project)
+    assert task is not None
+    shown = task.predictions[0].id if task.predictions else None
+    label_studio.create_annotation(task.id, [], lead_time=1, parent_prediction=shown)
+
+
+def test_a_page_that_was_open_when_the_version_changed_submits_well(stack: Sandbox, alone: Project) -> None:
+    label_studio = stack.loop.label_studio
+    open_page = label_studio.next_task(alone)
+    assert open_page is not None
+
+    refresh(stack, alone, grace_seconds=3600)
+
+    (named,) = open_page.predictions
+    label_studio.create_annotation(open_page.id, [], lead_time=1, parent_prediction=named.id)
+    assert named.id in {prediction.id for prediction in label_studio.task(alone, open_page.id).predictions}
+    assert label_studio.count_tasks(alone.id, annotated=False, min_predictions=2) == len(GOLD) - 1
+
+
+def test_old_predictions_stay_for_the_grace_period_since_label_studio_refuses_what_names_a_deleted_one(
+    stack: Sandbox, alone: Project
+) -> None:
+    label_studio = stack.loop.label_studio
+    task = next(label_studio.tasks(alone))
+
+    refresh(stack, alone, grace_seconds=0)
+
+    assert {p.model_version for t in label_studio.tasks(alone) for p in t.predictions} == {STARTER_VERSION}
+    with pytest.raises(BadInput, match="Invalid pk"):
+        label_studio.create_annotation(task.id, [], lead_time=1, parent_prediction=task.predictions[0].id)
+
+
+def test_a_draft_keeps_the_predictions_of_its_task(stack: Sandbox, alone: Project) -> None:
+    label_studio = stack.loop.label_studio
+    drafted, untouched = list(label_studio.tasks(alone))[:2]
+    label_studio._call("POST", f"api/tasks/{drafted.id}/drafts", body={"result": [], "lead_time": 1})
+
+    refresh(stack, alone, grace_seconds=0)
+
+    assert {p.model_version for p in label_studio.task(alone, untouched.id).predictions} == {STARTER_VERSION}
+    (named,) = drafted.predictions
+    assert named.id in {prediction.id for prediction in label_studio.task(alone, drafted.id).predictions}
+    label_studio.create_annotation(drafted.id, [], lead_time=1, parent_prediction=named.id)
+
+
+def test_a_refresh_that_is_killed_between_two_posts_goes_on_and_doubles_nothing(
+    stack: Sandbox, alone: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_studio = stack.loop.label_studio
+    label_studio.import_tasks(alone.id, [{"data": {"text": f"第{n}位患者王小明在北京就诊。"}} for n in range(180)])
+    monkeypatch.setattr(slices, "TASKS_A_SLICE", 50)
+    store = LabelStudio.import_predictions
+    posts: list[int] = []
+
+    def die_after_the_second(*arguments: object) -> int:
+        posts.append(store(*arguments))  # type: ignore[arg-type]
+        if len(posts) == 2:
+            raise Killed
+        return posts[-1]
+
+    with monkeypatch.context() as dying:
+        dying.setattr(LabelStudio, "import_predictions", die_after_the_second)
+        with pytest.raises(Killed):
+            refresh(stack, alone, grace_seconds=3600)
+    missing = label_studio.count_tasks(alone.id, lacking_version=STARTER_VERSION)
+    assert 0 < missing < 200
+
+    refresh(stack, alone, grace_seconds=0)
+
+    predictions = [task.predictions for task in label_studio.tasks(alone)]
+    assert [[p.model_version for p in of_task] for of_task in predictions] == [[STARTER_VERSION]] * 200
+
+
+def test_no_submit_fails_while_thousands_of_predictions_are_stored(stack: Sandbox, connected: Project) -> None:
+    label_studio = stack.loop.label_studio
+    texts = [f"第{number}位患者王小明在北京协和医院就诊。" for number in range(MANY)]
+    label_studio.import_tasks(connected.id, [{"data": {"text": text}} for text in texts])
+    stack.loop.jobs.enqueue_refresh(connected.id)
+    submitted = 0
+
+    while stack.stale(connected, STARTER_VERSION):
+        submit_next(label_studio, connected)
+        submitted += 1
+
+    assert submitted
+    assert label_studio.count_tasks(connected.id, annotated=True) == submitted
+    assert not label_studio.count_tasks(connected.id, min_predictions=2)
