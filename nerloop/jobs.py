@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 TRAIN_QUEUE = "train"
 PREDICT_QUEUE = "predict"
 REFRESH_TIMEOUT_SECONDS = 6 * 3600
+MEMORY_TIMEOUT_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,17 @@ class Jobs:
             failure_ttl=self._settings.cool_down_seconds,
         )
 
+    def enqueue_memory(self, model: str) -> bool:
+        """Queue an update of a model's label memory unless one is queued, running or has failed a moment ago."""
+        return self._enqueue(
+            PREDICT_QUEUE,
+            "workers.tasks.update_memory",
+            memory_id(model),
+            kwargs={"model": model},
+            timeout=MEMORY_TIMEOUT_SECONDS,
+            failure_ttl=self._settings.reconcile_seconds,
+        )
+
     def status(self, job_id: str) -> JobStatus | None:
         """Return a job's state, or None where there is no such job."""
         with redis_errors():
@@ -155,6 +167,11 @@ def fine_tune_id(model: str) -> str:
 def refresh_id(project_id: int) -> str:
     """Return the name of the only refresh job a project can have."""
     return f"refresh-project-{project_id}"
+
+
+def memory_id(model: str) -> str:
+    """Return the name of the only update of its label memory a model can have."""
+    return f"label-memory-{model}"
 
 
 def connect_redis(settings: Settings, *, connect_seconds: float = 2, answer_seconds: float = 10) -> Redis:

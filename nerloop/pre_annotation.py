@@ -4,18 +4,32 @@ The ML backend answers with it and a refresh stores it, so that a task looks the
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from nerloop.acquisition import serving_scores
 from nerloop.documents import Prediction
+from nerloop.gazetteer import Gazetteer
+from nerloop.known_terms import NO_TERMS
 from nerloop.label_config import LabelConfig
 from nerloop.predictor import Predictor
 from nerloop.settings import Settings
+from nerloop.split import side_of
 
 
 def pre_annotate(
-    predictor: Predictor, config: LabelConfig, texts: Sequence[str], settings: Settings
+    predictor: Predictor, config: LabelConfig, texts: Sequence[str], settings: Settings, terms: Gazetteer = NO_TERMS
 ) -> list[tuple[Prediction, float]]:
-    """Return one (prediction, serving score) a text, in order; the lowest score is served first."""
+    """Return one (prediction, serving score) a text, in order; the lowest score is served first.
+
+    Known terms fill the gaps that the model leaves, except in held-out texts, which measure the model.
+    """
     predictions = predictor.with_labels(config.shown_as(predictor.labels)).predict(texts)
     scores = serving_scores(texts, [p.confidence for p in predictions], settings.dev_share, settings.gate_share)
-    return list(zip(predictions, scores, strict=True))
+    shown_as = config.shown_as(terms.labels)
+    filled = [
+        replace(prediction, entities=terms.fill(text, prediction.entities, shown_as))
+        if side_of(text, settings.dev_share, settings.gate_share) == "train"
+        else prediction
+        for text, prediction in zip(texts, predictions, strict=True)
+    ]
+    return list(zip(filled, scores, strict=True))

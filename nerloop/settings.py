@@ -18,6 +18,7 @@ MINIMUM = {
     "NERLOOP_TRAIN_THRESHOLD": 1,
     "NERLOOP_QUIET_SECONDS": 0,
     "NERLOOP_MAX_AGE_SECONDS": 0,
+    "NERLOOP_MEMORY_COUNT": 0,
     "NERLOOP_KEEP_VERSIONS": 1,
     "NERLOOP_KEEP_DAYS": 0,
     "NERLOOP_GRACE_SECONDS": 0,
@@ -99,6 +100,12 @@ class Settings:
     gate_share: float = _setting("NERLOOP_GATE_SHARE", 0.1, "Share of texts held out for judging promotions.")
     label_margin: float = _setting(
         "NERLOOP_LABEL_MARGIN", 0.1, "F1 that one label may lose in a promotion which is no loss as a whole."
+    )
+    memory_count: int = _setting(
+        "NERLOOP_MEMORY_COUNT", 2, "Times that a surface was labelled before it is proposed elsewhere; 0: never."
+    )
+    memory_agreement: float = _setting(
+        "NERLOOP_MEMORY_AGREEMENT", 0.9, "Share of its places in which it must have been labelled, and so."
     )
     keep_versions: int = _setting("NERLOOP_KEEP_VERSIONS", 20, "Newest versions of a model whose checkpoint is kept.")
     keep_days: int = _setting(
@@ -191,6 +198,10 @@ class Settings:
         if not (self.dev_share >= 0 and self.gate_share > 0 and self.dev_share + self.gate_share < 1):  # nan too
             raise SettingsError(
                 "NERLOOP_DEV_SHARE and NERLOOP_GATE_SHARE: give shares whose sum is below 1, gate above 0"
+            )
+        if not 0 < self.memory_agreement <= 1:  # nan too
+            raise SettingsError(
+                f"NERLOOP_MEMORY_AGREEMENT={self.memory_agreement}: must be a share, above 0 and at most 1"
             )
         if not 0 <= self.label_margin <= 1:  # nan too
             raise SettingsError(f"NERLOOP_LABEL_MARGIN={self.label_margin}: must be a share of F1, from 0 to 1")

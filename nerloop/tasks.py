@@ -36,12 +36,13 @@ class Project:
 
 @dataclass(frozen=True)
 class TaskPrediction:
-    """A stored prediction: its id in Label Studio, version, score (the order of tasks) and entities."""
+    """A stored prediction: its id in Label Studio, version, score (the order of tasks), entities and raw regions."""
 
     id: int
     model_version: str
     score: float | None
     entities: tuple[Entity, ...] = ()
+    result: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def read_task(row: Json, config: LabelConfig) -> Task:
                 model_version=item.get("model_version") or "",
                 score=item.get("score"),
                 entities=config.entities(text or "", item["result"] or ())[0],
+                result=tuple(item["result"] or ()),
             )
             for item in row.get("predictions") or ()
         ),

@@ -45,7 +45,7 @@ def refresh_predictions(
             logger.warning("Project %s: stays with %s, which stands in for what is in production", project.id, version)
             return version
         version = predictor.model_version
-        _post_predictions(loop, project, predictor, on_progress)
+        _post_predictions(loop, project, binding.model, predictor, on_progress)
         production = loop.registry.production(binding.model)
         if version == production.name:
             break
@@ -63,7 +63,7 @@ def grace_is_over(loop: Loop, production: Production) -> bool:
 
 
 def _post_predictions(
-    loop: Loop, project: Project, predictor: "Predictor", on_progress: Callable[[int, int], None]
+    loop: Loop, project: Project, model: str, predictor: "Predictor", on_progress: Callable[[int, int], None]
 ) -> None:
     label_studio, version = loop.label_studio, predictor.model_version
     total = label_studio.count_tasks(project.id, annotated=False, lacking_version=version)
@@ -71,7 +71,7 @@ def _post_predictions(
     # Label Studio refuses a version without predictions; where every task is annotated, nobody would see one.
     if project.model_version != version and label_studio.count_tasks(project.id, annotated=False):
         first = [t for t in label_studio.next_tasks(project, FIRST_SLICE) if version not in _versions(t)]
-        done = _post(loop, project, predictor, first)
+        done = _post(loop, project, model, predictor, first)
         label_studio.update_project(project.id, model_version=version)
         on_progress(done, total)
         logger.info("Project %s: shows %s; %s of %s tasks have their prediction", project.id, version, done, total)
@@ -79,7 +79,7 @@ def _post_predictions(
         lacking = label_studio.tasks(project, annotated=False, lacking_version=version, bare=True)
         try:
             for chunk in _chunks(lacking, TASKS_A_POST):
-                done += _post(loop, project, predictor, chunk)
+                done += _post(loop, project, model, predictor, chunk)
                 on_progress(done, total)
             break
         except LabelStudioUnreachable:
@@ -92,7 +92,7 @@ def _post_predictions(
     logger.info("Project %s: %s tasks have predictions of %s", project.id, done, version)
 
 
-def _post(loop: Loop, project: Project, predictor: "Predictor", tasks: Sequence[Task]) -> int:
+def _post(loop: Loop, project: Project, model: str, predictor: "Predictor", tasks: Sequence[Task]) -> int:
     """Predict and store one slice; tasks without a usable text get an empty prediction, so that none is left over."""
     from nerloop.pre_annotation import pre_annotate  # needs torch, which reconcile never loads
 
@@ -105,7 +105,8 @@ def _post(loop: Loop, project: Project, predictor: "Predictor", tasks: Sequence[
             project.id, unusable[:10], project.label_config.field,
         )  # fmt: skip
     texts = [task.text or "" for task in tasks]
-    made = pre_annotate(predictor, project.label_config, texts, loop.settings)
+    terms = loop.terms.update(model)
+    made = pre_annotate(predictor, project.label_config, texts, loop.settings, terms)
     rows = [(task, prediction, score) for task, (prediction, score) in zip(tasks, made, strict=True)]
     created = loop.label_studio.import_predictions(project, rows)
     if created != len(tasks):

@@ -12,7 +12,7 @@ from rq import get_current_job
 from nerloop.logs import set_up_logs
 from nerloop.loop import Loop
 from nerloop.settings import Settings
-from sync import predictions
+from sync import memory, predictions
 from sync.notify import Event, notify
 from workers.training_run import TrainingRun
 
@@ -37,6 +37,11 @@ def refresh_predictions(project_id: int) -> None:
         logger.warning("Project %s is bound to no model; nothing to refresh", project_id)
         return
     predictions.refresh_predictions(loop, binding, lambda done, total: _say({"done": done, "total": total}))
+
+
+def update_memory(model: str) -> None:
+    """Bring a model's label memory up to the labels, and waiting tasks up to it."""
+    memory.update_memory(_loop(), model)
 
 
 @cache
