@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 
 import httpx
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from nerloop.demo import create_project
 from nerloop.documents import Document, Entity
 from nerloop.embedded.sandbox import Sandbox, wait_until
+from nerloop.gazetteer import GAZETTEER
 from nerloop.label_memory import LABEL_MEMORY
 from nerloop.promotions import STARTER_VERSION
 from nerloop.split import side_of
@@ -32,6 +34,16 @@ OTHERS = texts("train", "第{}天没有用药。", 3)
 
 
 @pytest.fixture
+def gazetteer(stack: Sandbox) -> Iterator[Path]:
+    """The gazetteer of the model that the project feeds."""
+    path = stack.loop.settings.home / "gazetteers" / "remembers.tsv"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("# 药品\n没有用药\tdrug\n", encoding="utf-8")
+    yield path
+    path.unlink()
+
+
+@pytest.fixture
 def project(stack: Sandbox) -> Iterator[Project]:
     documents = [Document("", text) for text in [*LABELLED, *WAITING, *HELD_OUT, *OTHERS]]
     made = create_project(stack.loop.label_studio, "label memory", documents, ["DRUG"])
@@ -45,17 +57,17 @@ def tasks(stack: Sandbox, project: Project) -> dict[str, Task]:
     return {task.text or "": task for task in stack.loop.label_studio.tasks(project)}
 
 
-def remembered(task: Task) -> list[tuple[int, int, str, float]]:
-    """Return the regions of a task's only prediction that are marked as coming from label memory."""
+def marked(task: Task, source: str = LABEL_MEMORY) -> list[tuple[int, int, str, float | None]]:
+    """Return the regions of a task's only prediction that are marked as coming from a source."""
     (prediction,) = task.predictions
     return [
-        (region["value"]["start"], region["value"]["end"], *region["value"]["labels"], region["score"])
+        (region["value"]["start"], region["value"]["end"], *region["value"]["labels"], region.get("score"))
         for region in prediction.result
-        if region.get("meta") == {"text": [LABEL_MEMORY]}
+        if region.get("meta") == {"text": [source]}
     ]
 
 
-def expected(text: str, score: float) -> list[tuple[int, int, str, float]]:
+def expected(text: str, score: float) -> list[tuple[int, int, str, float | None]]:
     starts = [place for place in range(len(text)) if text.startswith(DRUG, place)]
     return [(start, start + len(DRUG), "DRUG", score) for start in starts]
 
@@ -76,7 +88,7 @@ def test_what_was_labelled_twice_is_proposed_elsewhere_until_somebody_says_other
 
     def all_show_it() -> bool:
         now = tasks(stack, project)
-        return all(remembered(now[text]) == expected(text, 0.75) for text in WAITING)  # (2 + 1) / (2 + 2)
+        return all(marked(now[text]) == expected(text, 0.75) for text in WAITING)  # (2 + 1) / (2 + 2)
 
     wait_until(all_show_it, SECONDS, "the surface to be proposed in the tasks that wait")
     after = tasks(stack, project)
@@ -102,6 +114,23 @@ def test_what_was_labelled_twice_is_proposed_elsewhere_until_somebody_says_other
 
     def none_shows_it() -> bool:
         now = tasks(stack, project)
-        return all(remembered(now[text]) == [] for text in WAITING) and not answer()
+        return all(marked(now[text]) == [] for text in WAITING) and not answer()
 
     wait_until(none_shows_it, 2 * SECONDS, "what one annotation says no longer to be taken back")
+
+
+def test_the_terms_of_a_gazetteer_are_proposed_before_any_label(
+    stack: Sandbox, gazetteer: Path, project: Project
+) -> None:
+    shown = tasks(stack, project)
+
+    for text in OTHERS:
+        start = text.index("没有用药")
+        assert marked(shown[text], GAZETTEER) == [(start, start + 4, "DRUG", None)]
+    assert not any(marked(shown[text], GAZETTEER) for text in [*LABELLED, *WAITING, *HELD_OUT])
+
+    gazetteer.write_text("没有用药 DRUG\n", encoding="utf-8")
+    refused = stack.run("connect", "--project", str(project.id), check=False)
+    examined = "".join(stack.run("doctor", check=False).stdout.split())  # which wraps its lines
+    assert f"{gazetteer.name},line1:" in examined
+    assert refused.returncode and f"{gazetteer}, line 1: '没有用药 DRUG' is not a term" in refused.stderr
