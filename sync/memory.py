@@ -15,7 +15,7 @@ from typing import Any
 
 from nerloop.annotations import labelled
 from nerloop.gazetteer import GAZETTEER, Gazetteer, Term
-from nerloop.jobs import memory_id, refresh_id
+from nerloop.jobs import refresh_id
 from nerloop.label_config import LabelConfig
 from nerloop.label_memory import LABEL_MEMORY, remember
 from nerloop.loop import Loop
@@ -45,28 +45,31 @@ class MemoryQueue:
         """
         if not loop.settings.memory_count:
             return
-        bound = loop.state.bindings()
-        for model in {binding.model for binding in bound}:
+        for model in {binding.model for binding in loop.state.bindings()}:
             noted = loop.state.new_label_ids(model)
             if noted == self._seen.get(model) and not loop.state.has_pending_surfaces(model):
                 continue
-            jobs = [memory_id(model), *(refresh_id(b.project_id) for b in bound if b.model == model)]
-            if not any(_is_active(loop, job) for job in jobs) and loop.jobs.enqueue_memory(model):
+            if not _is_refreshing(loop, _bound(loop, model)) and loop.jobs.enqueue_memory(model):
                 self._seen[model] = noted
 
 
 def update_memory(loop: Loop, model: str) -> None:
-    """Make a model's memory anew where its labels have changed, and bring the predictions of waiting tasks up to it."""
-    bound = [binding for binding in loop.state.bindings() if binding.model == model]
+    """Make a model's memory anew where its labels have changed, and bring the predictions of waiting tasks up to it.
+
+    The second waits where predictions are refreshed: what is being posted may not know the newest memory.
+    """
+    bound = _bound(loop, model)
     projects = [loop.label_studio.project(binding.project_id) for binding in bound]
     changed = _remember(loop, model, bound, projects)
     pending = [*changed, *sorted(loop.state.pending_surfaces(model) - set(changed))]
+    if _is_refreshing(loop, bound):
+        return
     terms = loop.terms.update(model)
     until = time.monotonic() + PASS_SECONDS
     rewritten = 0
     for surface in pending:
         if time.monotonic() > until:
-            return
+            break
         for project in projects:
             rewritten += _rewrite(loop, project, surface, terms)
         loop.state.remove_pending_surface(model, surface)
@@ -161,6 +164,10 @@ def _key(region: Mapping[str, Any]) -> tuple[Any, ...]:
     return value["start"], value["end"], *value["labels"], _source(region)
 
 
-def _is_active(loop: Loop, job_id: str) -> bool:
-    job = loop.jobs.status(job_id)
-    return job is not None and job.state in {"queued", "started"}
+def _bound(loop: Loop, model: str) -> list[Binding]:
+    return [binding for binding in loop.state.bindings() if binding.model == model]
+
+
+def _is_refreshing(loop: Loop, bound: Sequence[Binding]) -> bool:
+    jobs = (loop.jobs.status(refresh_id(binding.project_id)) for binding in bound)
+    return any(job is not None and job.state in {"queued", "started"} for job in jobs)
