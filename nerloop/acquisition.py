@@ -1,29 +1,105 @@
-"""Which task an annotator sees next, as the score Label Studio sorts by (lowest first). Owns the strategy.
+"""Which task an annotator sees next, as the score Label Studio sorts by (lowest first). Owns the strategies.
 
 The score of a task is not the confidence of its entities: those stay on the regions.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+
+from nerloop.documents import Prediction
+from nerloop.near_duplicates import NearDuplicates
 from nerloop.split import hash_fraction, side_of
+
+Vectors = Callable[[Sequence[str]], "np.ndarray[tuple[int, int], np.dtype[np.float32]]"]
+"""Returns a vector for each text [len(texts), size], near for texts that are alike to the model."""
+
+DIVERSE = "diverse"
+STRATEGIES: dict[str, Callable[[str, Prediction], float]] = {
+    "random": lambda text, _: hash_fraction(text, salt="random:"),
+    "least-confidence": lambda _, prediction: 1 - prediction.uncertainty.least_confidence,
+    "mnlp": lambda _, prediction: math.exp(prediction.uncertainty.mnlp),
+    "entropy": lambda _, prediction: math.exp(-prediction.uncertainty.token_entropy),
+    "margin": lambda _, prediction: prediction.uncertainty.margin,
+    "confidence": lambda _, prediction: prediction.confidence,
+    DIVERSE: lambda _, prediction: prediction.confidence,  # `_spread` changes the order
+}
+"""How sure a model is of a text by each strategy, in [0, 1]: the least sure comes first."""
+
+SPREAD = 500  # tasks at the head of the order that `diverse` spreads: what can be labelled until the next model
+
+
+@dataclass(frozen=True)
+class Order:
+    """How tasks are ordered: by which strategy, and which share of the texts come up by chance instead.
+
+    Those are the held-out ones, which must never be chosen by doubt, and `random_share` of the others: a sample without
+    bias, and a guard against a model that is sure and wrong.
+    """
+
+    strategy: str
+    dev_share: float
+    gate_share: float
+    random_share: float
+
+    def by_chance(self, text: str) -> bool:
+        """Tell whether a text comes up by chance."""
+        held_out = side_of(text, self.dev_share, self.gate_share) != "train"
+        return held_out or hash_fraction(text, salt="explore:") < self.random_share
 
 
 def serving_scores(
-    texts: Sequence[str], confidences: Sequence[float], dev_share: float, gate_share: float
+    texts: Sequence[str], predictions: Sequence[Prediction], order: Order, vectors: Vectors
 ) -> list[float]:
-    """Return one score in [0, 1] a text: its confidence on the training side, a random one where held out.
+    """Return one score in [0, 1] a text.
 
-    Held-out texts must come up by chance, never because the model is unsure of them, or they would measure only what
-    is hard. Their random score is drawn from the confidences of the others, so that they are spread over the order.
+    The strategy ranks the texts, and those that nearly repeat one before them go to the end. The score of a rank is
+    that of the text which is as far down by doubt alone, so that scores of different calls can be compared. A text that
+    comes up by chance takes a rank by chance, and is spread over the whole order.
     """
-    held_out = [side_of(text, dev_share, gate_share) != "train" for text in texts]
-    others = sorted(confidence for confidence, out in zip(confidences, held_out, strict=True) if not out)
+    sure = [STRATEGIES[order.strategy](text, one) for text, one in zip(texts, predictions, strict=True)]
+    ranked = sorted((n for n, text in enumerate(texts) if not order.by_chance(text)), key=sure.__getitem__)
+    values = [sure[number] for number in ranked]
+    if order.strategy == DIVERSE:
+        ranked = _spread(ranked[:SPREAD], texts, sure, vectors) + ranked[SPREAD:]
+    score_of = dict(zip(_repeats_last(ranked, texts), values, strict=True))
 
     def drawn(text: str) -> float:
         fraction = hash_fraction(text, salt="order:")
-        return others[int(fraction * len(others))] if others else fraction
+        return values[int(fraction * len(values))] if values else fraction
 
-    return [
-        round(drawn(text) if out else confidence, 6)
-        for text, confidence, out in zip(texts, confidences, held_out, strict=True)
-    ]
+    return [round(score_of.get(number, drawn(text)), 6) for number, text in enumerate(texts)]
+
+
+def _spread(ranked: Sequence[int], texts: Sequence[str], sure: Sequence[float], vectors: Vectors) -> list[int]:
+    """Return the numbers in the order of doubt × distance to the nearest text before (cosine, centred vectors)."""
+    if len(ranked) < 2:
+        return list(ranked)
+    found = vectors([texts[number] for number in ranked])
+    found = found - found.mean(0)
+    found = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+    doubt = 1 - np.array([sure[number] for number in ranked])
+    distance = np.ones(len(ranked))
+    left = np.ones(len(ranked), dtype=bool)
+    chosen = []
+    for _ in ranked:
+        best = int(np.where(left, doubt * distance, -1.0).argmax())
+        left[best] = False
+        chosen.append(ranked[best])
+        distance = np.minimum(distance, 1 - np.clip(found @ found[best], 0.0, 1.0))
+    return chosen
+
+
+def _repeats_last(ranked: Sequence[int], texts: Sequence[str]) -> list[int]:
+    before = NearDuplicates()
+    first: list[int] = []
+    repeats: list[int] = []
+    for number in ranked:
+        if before.resembles(texts[number]):
+            repeats.append(number)
+        else:
+            before.add(texts[number])
+            first.append(number)
+    return first + repeats

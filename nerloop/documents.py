@@ -41,12 +41,15 @@ class Uncertainty:
     """How unsure a model is of a text, for choosing what to label next; no strategy is preferred here.
 
     `least_confidence` = 1 - P(best path); `mnlp` = log P(best path) / length, at most 0 (Shen et al. 2018);
-    `token_entropy` in nats, the mean over characters of the entropy of the tags there. All at the temperature.
+    `token_entropy` in nats, the mean over characters of the entropy of the tags there. `margin` in [0, 1], the least
+    over the characters of how much likelier its first label is than its second (Scheffer et al. 2001). All at the
+    temperature.
     """
 
     least_confidence: float
     mnlp: float
     token_entropy: float
+    margin: float
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ The ML backend answers with it and a refresh stores it, so that a task looks the
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nerloop.acquisition import serving_scores
+from nerloop.acquisition import Order, serving_scores
 from nerloop.documents import Prediction
 from nerloop.gazetteer import Gazetteer
 from nerloop.known_terms import NO_TERMS
@@ -14,6 +14,11 @@ from nerloop.label_config import LabelConfig
 from nerloop.predictor import Predictor
 from nerloop.settings import Settings
 from nerloop.split import side_of
+
+
+def order_of(settings: Settings) -> Order:
+    """Return how tasks are ordered."""
+    return Order(settings.strategy, settings.dev_share, settings.gate_share, settings.random_share)
 
 
 def pre_annotate(
@@ -24,7 +29,7 @@ def pre_annotate(
     Known terms fill the gaps that the model leaves, except in held-out texts, which measure the model.
     """
     predictions = predictor.with_labels(config.shown_as(predictor.labels)).predict(texts)
-    scores = serving_scores(texts, [p.confidence for p in predictions], settings.dev_share, settings.gate_share)
+    scores = serving_scores(texts, predictions, order_of(settings), lambda chosen: predictor.vectors(chosen).numpy())
     shown_as = config.shown_as(terms.labels)
     filled = [
         replace(prediction, entities=terms.fill(text, prediction.entities, shown_as))

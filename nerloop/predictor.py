@@ -15,7 +15,7 @@ from torch import Tensor
 from nerloop.crf import Marginals, SpanPath
 from nerloop.documents import Document, Entity, Prediction, Uncertainty
 from nerloop.evaluation import Evaluation, evaluate
-from nerloop.runtime import Runtime, TorchRuntime
+from nerloop.runtime import TOKENS_A_BATCH, Runtime, TorchRuntime
 from nerloop.tagger import Tagger
 from nerloop.tagging import TagSet
 from nerloop.tokenizer import Tokens
@@ -84,6 +84,22 @@ class Predictor:
         return predictions
 
     @torch.inference_mode()
+    def vectors(self, texts: Sequence[str]) -> Tensor:
+        """Return the encoder's mean vector of each text [len(texts), hidden_size]; of a long text, of its beginning."""
+        encoder = self.tagger.encoder
+        device = self.tagger.linear.weight.device
+        tokens = [encoder.tokenizer.tokenize(text) for text in texts]
+        pieces = [text.cut(0, last_unit(text, 0, encoder.max_tokens), encoder.max_tokens) for text in tokens]
+        found = torch.zeros(len(texts), encoder.hidden_size)
+        order = sorted((n for n, piece in enumerate(pieces) if piece.ids), key=lambda n: len(pieces[n].ids))
+        for numbers in _batches(order, [len(piece.ids) for piece in pieces], TOKENS_A_BATCH[encoder.kind]):
+            batch = encoder.collate([pieces[number] for number in numbers]).to(device)
+            real = torch.arange(batch.ids.size(1), device=device) < batch.sizes[:, None]
+            summed = (encoder(batch.ids, batch.sizes) * real[..., None]).sum(1)
+            found[numbers] = (summed / batch.sizes[:, None]).float().cpu()
+        return found
+
+    @torch.inference_mode()
     def emissions(self, tokens: Sequence[Tokens]) -> list[Tensor]:
         """Return the tag scores [N, L, K] of each text."""
         layers = self.tagger.decoder.layers
@@ -113,7 +129,9 @@ class Predictor:
         tags = marginals.tags()
         real = torch.arange(tags.size(2)) < lengths[:, None]
         entropy = (-(tags * tags.clamp_min(1e-12).log()).sum(-1) * real).sum((0, 2)) / lengths
-        label_log = ((tags @ self._merges[:, None]).amax(-1).clamp(1e-12, 1.0).log() * real).sum((0, 2))
+        first, second = (tags @ self._merges[:, None]).topk(2).values.unbind(-1)
+        label_log = (first.clamp(1e-12, 1.0).log() * real).sum((0, 2))
+        margin = (first - second).where(real, torch.ones(())).amin((0, 2))
         path_log = (best.scores.double() / tagger.temperature - marginals.log_z).sum(0).clamp_max(0.0)
         entities = self._entities(tokens, best.tags.tolist(), marginals)
         for row, text in enumerate(tokens):
@@ -122,7 +140,12 @@ class Predictor:
                 entities[row],
                 math.exp(float(label_log[row]) / math.sqrt(length)),
                 self.model_version,
-                Uncertainty(1 - math.exp(float(path_log[row])), float(path_log[row]) / length, float(entropy[row])),
+                Uncertainty(
+                    1 - math.exp(float(path_log[row])),
+                    float(path_log[row]) / length,
+                    float(entropy[row]),
+                    float(margin[row]),
+                ),
             )
 
     def _entities(
@@ -201,7 +224,7 @@ def _batches(order: Sequence[int], sizes: Sequence[int], budget: int) -> Iterato
 
 
 def _nothing(model_version: str) -> Prediction:
-    return Prediction((), 1.0, model_version, Uncertainty(0.0, 0.0, 0.0))
+    return Prediction((), 1.0, model_version, Uncertainty(0.0, 0.0, 0.0, 1.0))
 
 
 def _path(tag_set: TagSet, layer: int, row: int, entity: Entity) -> SpanPath:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 from platformdirs import user_cache_path
 
+from nerloop.acquisition import STRATEGIES
 from nerloop.errors import SettingsError
 
 SETTINGS_FILE = "settings.env"
@@ -98,6 +99,10 @@ class Settings:
     )
     dev_share: float = _setting("NERLOOP_DEV_SHARE", 0.1, "Share of texts held out for early stopping and calibration.")
     gate_share: float = _setting("NERLOOP_GATE_SHARE", 0.1, "Share of texts held out for judging promotions.")
+    strategy: str = _setting(
+        "NERLOOP_STRATEGY", "confidence", f"Which tasks annotators see first: {', '.join(STRATEGIES)}."
+    )
+    random_share: float = _setting("NERLOOP_RANDOM_SHARE", 0.1, "Share of the other texts that come up by chance.")
     label_margin: float = _setting(
         "NERLOOP_LABEL_MARGIN", 0.1, "F1 that one label may lose in a promotion which is no loss as a whole."
     )
@@ -205,6 +210,10 @@ class Settings:
             )
         if not 0 <= self.label_margin <= 1:  # nan too
             raise SettingsError(f"NERLOOP_LABEL_MARGIN={self.label_margin}: must be a share of F1, from 0 to 1")
+        if self.strategy not in STRATEGIES:
+            raise SettingsError(f"NERLOOP_STRATEGY={self.strategy}: must be {', '.join(STRATEGIES)}")
+        if not 0 <= self.random_share <= 1:  # nan too
+            raise SettingsError(f"NERLOOP_RANDOM_SHARE={self.random_share}: must be a share, from 0 to 1")
         if self.notify_format not in NOTIFY_FORMATS:
             raise SettingsError(f"NERLOOP_NOTIFY_FORMAT={self.notify_format}: must be {', '.join(NOTIFY_FORMATS)}")
         if not self.label_studio_api_key.isascii():

@@ -4,17 +4,14 @@
 """
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from nerloop.documents import Document, normalised
+from nerloop.near_duplicates import NearDuplicates
 
 Side = Literal["train", "dev", "gate"]
-
-NEAR_DUPLICATE_JACCARD = 0.8
-GRAM = 5
 
 
 @dataclass(frozen=True)
@@ -46,33 +43,6 @@ def split(documents: Iterable[Document], dev_share: float, gate_share: float) ->
     sides: dict[Side, list[Document]] = {"train": [], "dev": [], "gate": []}
     for document in documents:
         sides[side_of(document.text, dev_share, gate_share)].append(document)
-    held_out = _GramIndex([document.text for document in (*sides["dev"], *sides["gate"])])
+    held_out = NearDuplicates(document.text for document in (*sides["dev"], *sides["gate"]))
     kept = tuple(document for document in sides["train"] if not held_out.resembles(document.text))
     return Split(kept, tuple(sides["dev"]), tuple(sides["gate"]), len(sides["train"]) - len(kept))
-
-
-class _GramIndex:
-    """Finds texts whose sets of character 5-grams overlap, through an inverted index instead of all pairs."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        self._grams = [_grams(text) for text in texts]
-        self._texts_with: dict[str, list[int]] = defaultdict(list)
-        for number, grams in enumerate(self._grams):
-            for gram in grams:
-                self._texts_with[gram].append(number)
-
-    def resembles(self, text: str) -> bool:
-        grams = _grams(text)
-        shared: dict[int, int] = defaultdict(int)
-        for gram in grams:
-            for number in self._texts_with.get(gram, ()):
-                shared[number] += 1
-        return any(
-            count / (len(grams) + len(self._grams[number]) - count) >= NEAR_DUPLICATE_JACCARD
-            for number, count in shared.items()
-        )
-
-
-def _grams(text: str) -> set[str]:
-    text = normalised(text)
-    return {text[i : i + GRAM] for i in range(max(1, len(text) - GRAM + 1))}

@@ -53,10 +53,13 @@ class Sandbox:
         }
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a `nerloop` command against this stack."""
-        return subprocess.run(
-            [NERLOOP, *arguments], env=self.environ, check=check, capture_output=True, text=True, timeout=600
+        """Run a `nerloop` command against this stack; raises `StackError` with what it said where it fails."""
+        ended = subprocess.run(
+            [NERLOOP, *arguments], env=self.environ, check=False, capture_output=True, text=True, timeout=600
         )
+        if check and ended.returncode:
+            raise StackError(f"nerloop {' '.join(arguments)}: {ended.stderr}")
+        return ended
 
     @cached_property
     def loop(self) -> Loop:

@@ -94,7 +94,7 @@ def test_a_refresh_whose_worker_is_killed_is_done_by_another(stack: Sandbox, pro
 def test_a_skipped_task_does_not_keep_the_refresh_busy(stack: Sandbox, project: Project) -> None:
     loop = stack.loop
     task = next(iter(loop.label_studio.tasks(project)))
-    older = Prediction((), 0.5, "older-v1", Uncertainty(0.5, -0.1, 0.2))
+    older = Prediction((), 0.5, "older-v1", Uncertainty(0.5, -0.1, 0.2, 0.5))
     loop.label_studio._call("POST", f"api/tasks/{task.id}/annotations/", body={"result": [], "was_cancelled": True})
     loop.label_studio.import_predictions(project, [(task, older, 0.5)])
 

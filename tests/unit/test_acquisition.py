@@ -1,32 +1,113 @@
+import math
 import random
 
+import numpy as np
 import pytest
 
-from nerloop.acquisition import serving_scores
+from nerloop.acquisition import DIVERSE, STRATEGIES, Order, serving_scores
+from nerloop.documents import Prediction, Uncertainty
 from nerloop.split import side_of
 
-SHARES = 0.2, 0.2
-TEXTS = [f"第{number}号文本" for number in range(200)]
+TEXTS = [f"{number:03}号病历说明患者情况如下" for number in range(200)]
 CONFIDENCES = [random.Random(number).random() for number in range(200)]
-HELD_OUT = [side_of(text, *SHARES) != "train" for text in TEXTS]
+ALL_BY_DOUBT = Order("confidence", dev_share=0, gate_share=0, random_share=0)
 
 
-def scores_of_held_out(confidences):
-    return [score for score, out in zip(serving_scores(TEXTS, confidences, *SHARES), HELD_OUT, strict=True) if out]
+def prediction(confidence=0.5, least_confidence=0.5, mnlp=-0.1, token_entropy=0.2, margin=0.5):
+    return Prediction((), confidence, "v1", Uncertainty(least_confidence, mnlp, token_entropy, margin))
 
 
-def test_on_the_training_side_the_score_is_the_confidence():
-    scores = serving_scores(TEXTS, CONFIDENCES, *SHARES)
-
-    for score, confidence, out in zip(scores, CONFIDENCES, HELD_OUT, strict=True):
-        assert out or score == pytest.approx(confidence, abs=1e-6)
+def no_vectors(texts):
+    raise AssertionError("only `diverse` asks for vectors")
 
 
-def test_held_out_scores_are_drawn_from_the_confidences_of_the_others():
+def scores(order=ALL_BY_DOUBT, texts=TEXTS, confidences=CONFIDENCES, vectors=no_vectors):
+    return serving_scores(texts, [prediction(confidence) for confidence in confidences], order, vectors)
+
+
+def served(scored):
+    return sorted(range(len(scored)), key=scored.__getitem__)
+
+
+# P(best path) 0.9 and 0.6 of 100 and 4 characters: the long text is surer as a whole, and by far surer a character.
+LONG = prediction(0.99, least_confidence=0.1, mnlp=math.log(0.9) / 100, token_entropy=0.01, margin=0.8)
+SHORT = prediction(0.77, least_confidence=0.4, mnlp=math.log(0.6) / 4, token_entropy=0.3, margin=0.3)
+# Least confidence and mnlp disagree: ten doubtful characters of a hundred, and one of two.
+DOUBTFUL_LONG = prediction(0.5, least_confidence=0.65, mnlp=10 * math.log(0.9) / 100, token_entropy=0.03, margin=0.7)
+DOUBTFUL_SHORT = prediction(0.8, least_confidence=0.3, mnlp=math.log(0.7) / 2, token_entropy=0.31, margin=0.4)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sure", "score_of_long", "score_of_short"),
+    [
+        ("least-confidence", (LONG, SHORT), 0.9, 0.6),
+        ("least-confidence", (DOUBTFUL_LONG, DOUBTFUL_SHORT), 0.35, 0.7),
+        ("mnlp", (LONG, SHORT), 0.9**0.01, 0.6**0.25),
+        ("mnlp", (DOUBTFUL_LONG, DOUBTFUL_SHORT), 0.9**0.1, 0.7**0.5),
+        ("entropy", (LONG, SHORT), math.exp(-0.01), math.exp(-0.3)),
+        ("margin", (LONG, SHORT), 0.8, 0.3),
+        ("confidence", (DOUBTFUL_LONG, DOUBTFUL_SHORT), 0.5, 0.8),
+    ],
+)
+def test_a_strategy_scores_as_worked_by_hand(strategy, sure, score_of_long, score_of_short):
+    order = Order(strategy, 0, 0, 0)
+
+    found = serving_scores(["长文本", "短"], sure, order, no_vectors)
+
+    assert found == pytest.approx([score_of_long, score_of_short], abs=1e-6)
+
+
+def test_random_is_stable_and_says_nothing_of_the_models_doubt():
+    order = Order("random", 0, 0, 0)
+
+    assert scores(order) == scores(order, confidences=CONFIDENCES[::-1])
+    assert served(scores(order)) != served(scores())
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_scores_lie_between_0_and_1_and_do_not_depend_on_the_order_of_tasks(strategy):
+    order = Order(strategy, 0.1, 0.1, 0.1)
+    vector_of = {text: np.random.default_rng(number).normal(size=4) for number, text in enumerate(TEXTS)}
+    places = random.Random(1).sample(range(200), 200)
+
+    def vectors(texts):
+        return np.array([vector_of[text] for text in texts])
+
+    found = scores(order, vectors=vectors)
+    shuffled = scores(order, [TEXTS[n] for n in places], [CONFIDENCES[n] for n in places], vectors)
+
+    assert shuffled == [found[n] for n in places]
+    assert all(0 <= score <= 1 for score in found)
+
+
+def test_of_two_alike_texts_one_comes_early_and_the_other_waits_for_others():
+    """Three doubtful texts about fever, which are alike to the model, and a surer one about the heart."""
+    texts, confidences = ["发烧三天", "高烧两天", "低烧一周", "心慌气短"], [0.10, 0.11, 0.12, 0.3]
+    vector_of = dict(zip(texts, np.array([[1.0, 0.1], [1.0, 0.0], [1.0, -0.1], [-1.0, 0.0]]), strict=True))
+
+    found = scores(Order(DIVERSE, 0, 0, 0), texts, confidences, lambda asked: np.array([vector_of[t] for t in asked]))
+
+    assert [texts[n] for n in served(found)][:2] == ["发烧三天", "心慌气短"]
+    assert sorted(found) == sorted(confidences)  # the same scores in another order
+
+
+def test_a_text_that_nearly_repeats_one_before_goes_to_the_end():
+    texts = ["患者自述头痛三天，来我院就诊", "患者自述头痛三天，来我院就诊。", "快递还没有到", "屏幕碎了"]
+
+    found = scores(ALL_BY_DOUBT, texts, [0.1, 0.2, 0.3, 0.4])
+
+    assert [texts[n] for n in served(found)] == [texts[0], texts[2], texts[3], texts[1]]
+
+
+HELD_OUT = [side_of(text, 0.2, 0.2) != "train" for text in TEXTS]
+WITH_HELD_OUT = Order("confidence", 0.2, 0.2, 0.0)
+
+
+def test_held_out_scores_are_drawn_from_those_of_the_others():
+    found = scores(WITH_HELD_OUT)
+
     others = {round(confidence, 6) for confidence, out in zip(CONFIDENCES, HELD_OUT, strict=True) if not out}
-
-    drawn = scores_of_held_out(CONFIDENCES)
-
+    drawn = [score for score, out in zip(found, HELD_OUT, strict=True) if out]
     assert set(drawn) <= others
     assert len(set(drawn)) > len(drawn) / 2
 
@@ -35,34 +116,33 @@ def test_held_out_scores_say_nothing_of_the_models_doubt_about_them():
     sure = [1.0 if out else confidence for confidence, out in zip(CONFIDENCES, HELD_OUT, strict=True)]
     unsure = [0.0 if out else confidence for confidence, out in zip(CONFIDENCES, HELD_OUT, strict=True)]
 
-    assert scores_of_held_out(sure) == scores_of_held_out(unsure)
+    assert scores(WITH_HELD_OUT, confidences=sure) == scores(WITH_HELD_OUT, confidences=unsure)
 
 
 def test_held_out_texts_are_spread_over_the_whole_order():
-    order = sorted(range(200), key=serving_scores(TEXTS, CONFIDENCES, *SHARES).__getitem__)
-    quarters = [sum(HELD_OUT[task] for task in order[start : start + 50]) for start in range(0, 200, 50)]
+    order = served(scores(WITH_HELD_OUT))
 
+    quarters = [sum(HELD_OUT[task] for task in order[start : start + 50]) for start in range(0, 200, 50)]
     assert min(quarters) > 0.1 * sum(HELD_OUT)
 
 
-def test_scores_are_the_same_each_time_and_in_any_order_of_tasks():
-    order = random.Random(1).sample(range(200), 200)
+def test_a_share_of_the_other_texts_comes_up_by_chance():
+    order = Order("confidence", 0, 0, 0.2)
+    by_chance = [order.by_chance(text) for text in TEXTS]
+    sure = [1.0 if chance else confidence for chance, confidence in zip(by_chance, CONFIDENCES, strict=True)]
 
-    scores = serving_scores(TEXTS, CONFIDENCES, *SHARES)
-    shuffled = serving_scores([TEXTS[i] for i in order], [CONFIDENCES[i] for i in order], *SHARES)
-
-    assert shuffled == [scores[i] for i in order]
-    assert serving_scores(TEXTS, CONFIDENCES, *SHARES) == scores
+    assert 20 <= sum(by_chance) <= 60
+    assert scores(order) == scores(order, confidences=sure)
 
 
-def test_a_held_out_text_alone_has_a_stable_score_that_is_not_its_confidence():
-    text = next(text for text, out in zip(TEXTS, HELD_OUT, strict=True) if out)
+def test_a_text_alone_has_its_own_score_and_a_held_out_one_a_stable_one_that_is_not():
+    out = next(text for text, held_out in zip(TEXTS, HELD_OUT, strict=True) if held_out)
 
-    (one,), (other,) = serving_scores([text], [0.0], *SHARES), serving_scores([text], [1.0], *SHARES)
-
+    assert scores(ALL_BY_DOUBT, ["一条"], [0.25]) == [0.25]
+    (one,), (other,) = scores(WITH_HELD_OUT, [out], [0.0]), scores(WITH_HELD_OUT, [out], [1.0])
     assert one == other
     assert 0 <= one <= 1
 
 
 def test_no_tasks_have_no_scores():
-    assert serving_scores([], [], *SHARES) == []
+    assert scores(Order(DIVERSE, 0.1, 0.1, 0.1), [], []) == []

@@ -212,7 +212,7 @@ def test_an_empty_text_has_no_entities_and_leaves_no_doubt(starter, nested, read
 
         assert prediction.entities == ()
         assert prediction.confidence == 1.0
-        assert vars(prediction.uncertainty) == {"least_confidence": 0, "mnlp": 0, "token_entropy": 0}
+        assert vars(prediction.uncertainty) == {"least_confidence": 0, "mnlp": 0, "token_entropy": 0, "margin": 1}
         assert_same([before, after], predictor.predict(["张丰明 hello", "北京"]))
 
 
@@ -529,6 +529,7 @@ def test_a_temperature_changes_the_scores_and_never_the_entities(tiny_tagger, de
         assert unsure.uncertainty.least_confidence >= sure.uncertainty.least_confidence
         assert unsure.uncertainty.mnlp < sure.uncertainty.mnlp
         assert unsure.uncertainty.token_entropy > sure.uncertainty.token_entropy
+        assert unsure.uncertainty.margin < sure.uncertainty.margin
 
 
 def test_a_higher_temperature_makes_a_model_less_confident_of_a_text(tiny_tagger):

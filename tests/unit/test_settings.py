@@ -25,7 +25,7 @@ ADDRESSES = {
     "NERLOOP_REGISTRY_URL": "postgresql://mlflow:hush-hush@db.example/mlflow",
     "NERLOOP_NOTIFY_URL": "https://robot.example/hook/hush-hush",
 }
-CHOICES = {"NERLOOP_NOTIFY_FORMAT": "wecom"}
+CHOICES = {"NERLOOP_NOTIFY_FORMAT": "wecom", "NERLOOP_STRATEGY": "mnlp"}
 
 
 def environment(home, name, value):
@@ -155,6 +155,8 @@ def test_an_address_that_is_none_is_refused_without_showing_it(tmp_path, name, t
         ({"BASIC_AUTH_USER": "me"}, "BASIC_AUTH_PASS"),
         ({"BASIC_AUTH_PASS": "hush"}, "BASIC_AUTH_USER"),
         ({"NERLOOP_GATE_SHARE": "nan"}, "NERLOOP_GATE_SHARE"),
+        ({"NERLOOP_STRATEGY": "hardest"}, "least-confidence"),
+        *(({"NERLOOP_RANDOM_SHARE": text}, "NERLOOP_RANDOM_SHARE") for text in ("-0.1", "1.5", "nan")),
         *(({"NERLOOP_LABEL_MARGIN": text}, "NERLOOP_LABEL_MARGIN") for text in ("-0.1", "1.5", "nan")),
         *(
             ({name: "0"}, name)
