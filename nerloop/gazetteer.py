@@ -50,11 +50,20 @@ class Surfaces:
 
 
 class Gazetteer:
-    """Terms that are looked for in texts. Safe to use from several threads."""
+    """Terms that are looked for in texts, and their labels. Safe to use from several threads."""
 
     def __init__(self, terms: Mapping[str, Term] | None = None) -> None:
         self.terms = dict(terms or {})
-        self._surfaces = Surfaces(self.terms)
+        self.labels = {term.label for term in self.terms.values()}
+        self._surfaces = [Surfaces(self.terms)]
+
+    def __or__(self, other: "Gazetteer") -> "Gazetteer":
+        """Return both together, without making either anew: of terms that both have, the other's count."""
+        joined = Gazetteer()
+        joined.terms = self.terms | other.terms
+        joined.labels = self.labels | other.labels
+        joined._surfaces = self._surfaces + other._surfaces
+        return joined
 
     def matches(self, text: str, shown_as: Mapping[str, str]) -> list[Entity]:
         """Return the terms that occur in a text, by place, none overlapping another.
@@ -62,9 +71,10 @@ class Gazetteer:
         Of those that overlap the longest counts, of equally long ones the first. `shown_as` maps the terms' labels to
         the caller's; terms of labels it leaves out are not looked for.
         """
+        places = {place for surfaces in self._surfaces for place in surfaces.occurrences(text)}
         found = (
             Entity(start, end, shown_as[term.label], term.score, term.source)
-            for start, end in self._surfaces.occurrences(text)
+            for start, end in places
             if (term := self.terms[text[start:end]]).label in shown_as
         )
         return _apart(sorted(found, key=lambda entity: (entity.start - entity.end, entity.start)))
@@ -72,11 +82,6 @@ class Gazetteer:
     def fill(self, text: str, entities: Sequence[Entity], shown_as: Mapping[str, str]) -> tuple[Entity, ...]:
         """Return the entities of a model with the `matches` that overlap none of them: the model wins."""
         return tuple(_apart(self.matches(text, shown_as), entities)) if self.terms else tuple(entities)
-
-    @property
-    def labels(self) -> set[str]:
-        """The labels of the terms."""
-        return {term.label for term in self.terms.values()}
 
 
 def read_gazetteer(path: Path) -> dict[str, Term]:

@@ -94,6 +94,19 @@ def test_a_match_carries_the_score_and_the_source_of_its_term() -> None:
     ]
 
 
+@given(TEXT, SURFACES, SURFACES)
+def test_two_gazetteers_together_match_as_one_with_the_terms_of_both(
+    text: str, first: set[str], second: set[str]
+) -> None:
+    one = {surface: Term("ORG") for surface in first}
+    other = {surface: Term("LOC", 0.5) for surface in second}
+
+    joined = Gazetteer(one) | Gazetteer(other)
+
+    assert joined.matches(text, SAME) == Gazetteer(one | other).matches(text, SAME)
+    assert joined.labels == {term.label for term in (one | other).values()} | ({"ORG"} if first else set())
+
+
 def test_a_gazetteer_without_terms_finds_nothing() -> None:
     assert Gazetteer().fill("联想", (Entity(0, 2, "ORG"),), {}) == (Entity(0, 2, "ORG"),)
 
