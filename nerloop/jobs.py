@@ -115,6 +115,7 @@ class Jobs:
             kwargs={"model": model},
             timeout=MEMORY_TIMEOUT_SECONDS,
             failure_ttl=self._settings.reconcile_seconds,
+            log_level=logging.DEBUG,  # one for nearly every label
         )
 
     def status(self, job_id: str) -> JobStatus | None:
@@ -140,7 +141,15 @@ class Jobs:
                 job.delete()
 
     def _enqueue(
-        self, queue: str, function: str, job_id: str, *, kwargs: dict[str, Any], timeout: int, failure_ttl: int
+        self,
+        queue: str,
+        function: str,
+        job_id: str,
+        *,
+        kwargs: dict[str, Any],
+        timeout: int,
+        failure_ttl: int,
+        log_level: int = logging.INFO,
     ) -> bool:
         with redis_errors():
             try:
@@ -155,7 +164,7 @@ class Jobs:
                 )
             except DuplicateJobError:
                 return False
-        logger.info("Queued %s", job_id)
+        logger.log(log_level, "Queued %s", job_id)
         return True
 
 

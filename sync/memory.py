@@ -112,7 +112,8 @@ def _remember(loop: Loop, model: str, bound: Sequence[Binding], projects: Sequen
     before = loop.state.memory(model)
     changed = [s for s in sorted(memory.keys() | before.keys()) if _label(memory, s) != _label(before, s)]
     loop.state.save_memory(model, memory, basis, changed)
-    logger.info("Model %s: %s surfaces in label memory, %s of them changed", model, len(memory), len(changed))
+    if changed:
+        logger.info("Model %s: %s surfaces in label memory, %s have changed", model, len(memory), len(changed))
     return changed
 
 
