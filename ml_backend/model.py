@@ -49,14 +49,15 @@ class RanerBackend(LabelStudioMLBase):  # type: ignore[misc]  # label_studio_ml 
             return []
         project_id = _project_of(tasks[0], kwargs.get("project"))
         held = services()
-        predictor = held.loop.serving.predictor(held.binding(project_id).model)
+        model = held.binding(project_id).model
+        predictor = held.loop.serving.predictor(model)
         set_threads(predictor.tagger.encoder.kind)  # torch keeps the number a thread began with, wherever it is set
         texts = [task_text(task.get("data"), config.field) for task in tasks]
         for task, text in zip(tasks, texts, strict=True):
             if not text:
                 logger.warning("Task %s: data field %r is missing, empty or no string", task.get("id"), config.field)
         usable = [text or "" for text in texts]
-        made = pre_annotate(predictor, config, usable, held.settings)
+        made = pre_annotate(predictor, config, usable, held.settings, held.loop.terms.of(model))
         return [
             {
                 "result": config.regions(text, prediction.entities),

@@ -1,7 +1,7 @@
-"""Keeps a replica's models at the version in production, in a thread beside the requests.
+"""Keeps a replica's models at the version in production, and its known terms, in a thread beside the requests.
 
-Listens for the message that a promotion sends (a hint) and looks at the registry at every poll (the truth). A process
-of low priority makes a new version ready; only what is quick happens here, beside the requests.
+Listens for the messages that promotions and label memory send (hints) and looks at registry and Redis at every poll
+(the truth). A process of low priority makes a new version ready; only what is quick happens here, beside the requests.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from ml_backend.services import Services
 from nerloop.errors import NerLoopError, RegistryError
 from nerloop.preparation import Preparation
-from nerloop.project_state import PROMOTIONS_CHANNEL
+from nerloop.project_state import MEMORIES_CHANNEL, PROMOTIONS_CHANNEL
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Watcher:
             self._look()
             try:
                 if not pubsub.subscribed:
-                    pubsub.subscribe(PROMOTIONS_CHANNEL)
+                    pubsub.subscribe(PROMOTIONS_CHANNEL, MEMORIES_CHANNEL)
                 self._wait(pubsub)
             except RedisError:
                 pubsub.reset()
@@ -73,6 +73,7 @@ class Watcher:
                 self._follow(model)
             for binding in state.bindings():
                 self._services.learn_binding(binding)
+                self._services.loop.terms.update(binding.model)
                 if binding.model not in serving.versions() and serving.has_room():
                     self._follow(binding.model)
             state.beat(self._replica, serving.versions(), 3 * self._services.settings.poll_seconds)

@@ -15,12 +15,16 @@ from nerloop.errors import BadInput
 
 @dataclass(frozen=True, order=True)
 class Entity:
-    """A labelled span: half-open `[start, end)` in Python code points, which are Label Studio's offsets too."""
+    """A labelled span: half-open `[start, end)` in Python code points, which are Label Studio's offsets too.
+
+    `source` says where one comes from that no model found.
+    """
 
     start: int
     end: int
     label: str
     score: float | None = field(default=None, compare=False)
+    source: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ TRAIN_QUEUE = "train"
 PREDICT_QUEUE = "predict"
 REFRESH_TIMEOUT_SECONDS = 6 * 3600
 SLICE_SECONDS = 1800  # that a slice of a refresh waits at most, runs at most, and its result is kept
+MEMORY_TIMEOUT_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,18 @@ class Jobs:
             job.delete()
         return made
 
+    def enqueue_memory(self, model: str) -> bool:
+        """Queue an update of a model's label memory unless one is queued, running or has failed a moment ago."""
+        return self._enqueue(
+            PREDICT_QUEUE,
+            "workers.tasks.update_memory",
+            memory_id(model),
+            kwargs={"model": model},
+            timeout=MEMORY_TIMEOUT_SECONDS,
+            failure_ttl=self._settings.reconcile_seconds,
+            log_level=logging.DEBUG,  # one for nearly every label
+        )
+
     def status(self, job_id: str) -> JobStatus | None:
         """Return a job's state, or None where there is no such job."""
         with redis_errors():
@@ -166,7 +179,15 @@ class Jobs:
                 job.delete()
 
     def _enqueue(
-        self, queue: str, function: str, job_id: str, *, kwargs: dict[str, Any], timeout: int, failure_ttl: int
+        self,
+        queue: str,
+        function: str,
+        job_id: str,
+        *,
+        kwargs: dict[str, Any],
+        timeout: int,
+        failure_ttl: int,
+        log_level: int = logging.INFO,
     ) -> bool:
         with redis_errors():
             try:
@@ -181,7 +202,7 @@ class Jobs:
                 )
             except DuplicateJobError:
                 return False
-        logger.info("Queued %s", job_id)
+        logger.log(log_level, "Queued %s", job_id)
         return True
 
 
@@ -193,6 +214,11 @@ def fine_tune_id(model: str) -> str:
 def refresh_id(project_id: int) -> str:
     """Return the name of the only refresh job a project can have."""
     return f"refresh-project-{project_id}"
+
+
+def memory_id(model: str) -> str:
+    """Return the name of the only update of its label memory a model can have."""
+    return f"label-memory-{model}"
 
 
 def connect_redis(settings: Settings, *, connect_seconds: float = 2, answer_seconds: float = 10) -> Redis:

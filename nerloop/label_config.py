@@ -12,6 +12,13 @@ from typing import Any
 from nerloop.documents import Entity, check_label
 from nerloop.errors import BadInput, BadLabelConfig
 
+# What the same kind of entity is called in projects and models; the case of letters does not matter.
+ALIASES = (
+    ("PER", "PERSON", "人名", "人物", "姓名"),
+    ("LOC", "LOCATION", "地名", "地点"),
+    ("ORG", "ORGANIZATION", "机构名", "机构", "组织", "组织机构", "组织机构名"),
+    ("TIME", "时间"),
+)
 EXAMPLE = (
     '<View><Labels name="label" toName="text"><Label value="PER"/></Labels><Text name="text" value="$text"/></View>'
 )
@@ -36,14 +43,29 @@ class LabelConfig:
         return tuple(sorted(self.controls))
 
     def shown_as(self, model_labels: Iterable[str]) -> dict[str, str]:
-        """Map a model's labels to this project's: the same name, a `predicted_values` entry, or another case."""
-        folded = {label.casefold(): label for label in self.controls}
-        shown = {}
-        for label in model_labels:
-            match = label if label in self.controls else self.synonyms.get(label) or folded.get(label.casefold())
-            if match:
-                shown[label] = match
-        return shown
+        """Map a model's labels to this project's, by the first of these that holds.
+
+        The same name, a `predicted_values` entry, the same in another case, or one of `ALIASES`, where the project has
+        one label of that kind and does not say itself what predicts it.
+        """
+        exact = {**self.synonyms, **{label: label for label in self.controls}}
+        folded = {
+            **self._aliases(),
+            **{name.casefold(): label for name, label in self.synonyms.items()},
+            **{label.casefold(): label for label in self.controls},
+        }
+        found = {label: exact.get(label) or folded.get(label.casefold()) for label in model_labels}
+        return {label: match for label, match in found.items() if match}
+
+    def _aliases(self) -> dict[str, str]:
+        """Map other names to the labels that mean the same, in the case that names are compared in."""
+        aliases = {}
+        for kind in ALIASES:
+            names = {name.casefold() for name in kind}
+            ours = [label for label in self.controls if label.casefold() in names]
+            if len(ours) == 1 and ours[0] not in self.synonyms.values():
+                aliases.update(dict.fromkeys(names, ours[0]))
+        return aliases
 
     def regions(self, text: str, entities: Sequence[Entity]) -> list[dict[str, Any]]:
         """Write entities as Label Studio's regions, each with an id of its own; labels of no control are left out."""
@@ -54,6 +76,7 @@ class LabelConfig:
                 "to_name": self.text_name,
                 "type": "labels",
                 **({} if entity.score is None else {"score": entity.score}),
+                **({"meta": {"text": [entity.source]}} if entity.source else {}),
                 "value": {
                     "start": entity.start,
                     "end": entity.end,

@@ -136,9 +136,16 @@ class LabelStudio:
         conditions = _conditions(annotated, lacking_version, min_predictions)
         return int(self._task_page(project_id, conditions, 1, bare=True)["total"])
 
-    def next_tasks(self, project: Project, limit: int) -> list[Task]:
-        """Return the unlabelled tasks that annotators will see next under the project's present scores."""
-        page = self._task_page(project.id, _conditions(False, None, 0), limit, order="tasks:predictions_score")
+    def next_tasks(self, project: Project, limit: int, *, containing: str = "") -> list[Task]:
+        """Return the unlabelled tasks that annotators will see next under the project's present scores.
+
+        Only those whose text holds `containing`, whatever the case of its letters.
+        """
+        conditions = _conditions(False, None, 0)
+        if containing:
+            field = f"data.{project.label_config.field}"
+            conditions.append(_condition(field, "contains", "String", containing))
+        page = self._task_page(project.id, conditions, limit, order="tasks:predictions_score")
         return [read_task(row, project.label_config) for row in page["tasks"]]
 
     def next_task(self, project: Project) -> Task | None:
@@ -217,6 +224,13 @@ class LabelStudio:
         ]
         path = f"api/projects/{project.id}/import/predictions"
         return int(self._call("POST", path, body=rows, once=True)["created"])
+
+    def change_prediction(self, prediction_id: int, result: Sequence[Json]) -> None:
+        """Replace the regions of a stored prediction, which keeps its id and version; one that is gone is fine."""
+        try:
+            self._call("PATCH", f"api/predictions/{prediction_id}/", body={"result": list(result)})
+        except ProjectNotFound:
+            logger.debug("Prediction %s was already gone", prediction_id)
 
     def delete_prediction(self, prediction_id: int) -> None:
         """Delete a prediction; one that is gone already is fine."""

@@ -14,6 +14,7 @@ from nerloop.project_state import ProjectState
 from nerloop.settings import Settings
 
 if TYPE_CHECKING:
+    from nerloop.known_terms import KnownTerms
     from nerloop.label_studio import LabelStudio
     from nerloop.registry import Registry
     from nerloop.serving import ServingModels
@@ -61,3 +62,10 @@ class Loop:
 
         settings = self.settings
         return ServingModels(self.registry, settings.checkpoint_cache, settings.model_memory_mb * 1_000_000)
+
+    @cached_property
+    def terms(self) -> "KnownTerms":
+        """What this process proposes beside its models."""
+        from nerloop.known_terms import KnownTerms
+
+        return KnownTerms(self.state, self.settings)

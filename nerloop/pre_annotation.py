@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from nerloop.acquisition import Order, serving_scores
 from nerloop.documents import Prediction
+from nerloop.gazetteer import Gazetteer
+from nerloop.known_terms import NO_TERMS
 from nerloop.label_config import LabelConfig
 from nerloop.predictor import Predictor
 from nerloop.settings import Settings
@@ -20,23 +22,25 @@ def order_of(settings: Settings) -> Order:
 
 
 def pre_annotate(
-    predictor: Predictor, config: LabelConfig, texts: Sequence[str], settings: Settings
+    predictor: Predictor, config: LabelConfig, texts: Sequence[str], settings: Settings, terms: Gazetteer = NO_TERMS
 ) -> list[tuple[Prediction, float]]:
     """Return one (prediction, serving score) a text, in order; the lowest score is served first.
 
-    Entities of which the model is less sure than its thresholds are hidden. Held-out texts have no entities where the
-    settings say that they are labelled blind.
+    Entities of which the model is less sure than its thresholds are hidden. Known terms fill the gaps that are left,
+    except in held-out texts, which measure the model; those show nothing where the settings say that they are labelled
+    blind.
     """
     shown_as = config.shown_as(predictor.labels)
     predictions = predictor.with_labels(shown_as).predict(texts)
     scores = serving_scores(texts, predictions, order_of(settings), lambda chosen: predictor.vectors(chosen).numpy())
-    predictions = _above_thresholds(predictions, predictor.tagger.thresholds, shown_as)
-    if settings.blind_held_out:
-        sides = (side_of(text, settings.dev_share, settings.gate_share) for text in texts)
-        predictions = [
-            one if side == "train" else replace(one, entities=()) for one, side in zip(predictions, sides, strict=True)
-        ]
-    return list(zip(predictions, scores, strict=True))
+    terms_as = config.shown_as(terms.labels)
+    made = []
+    for text, one in zip(texts, _above_thresholds(predictions, predictor.tagger.thresholds, shown_as), strict=True):
+        if side_of(text, settings.dev_share, settings.gate_share) == "train":
+            made.append(replace(one, entities=terms.fill(text, one.entities, terms_as)))
+        else:
+            made.append(replace(one, entities=()) if settings.blind_held_out else one)
+    return list(zip(made, scores, strict=True))
 
 
 def _above_thresholds(

@@ -2,8 +2,12 @@
 
 nerloop:bindings             hash  project id → {"model", "train_threshold", "decoder", "annotations"}
 nerloop:waiting:MODEL        zset  ids of annotations changed since the last decided run → when that was noted (a hint)
+nerloop:memory:MODEL         str  {surface: [label, score]} that annotators labelled alike; from the labels
+nerloop:memory-basis:MODEL   str  fingerprint of the labels and settings that the memory was made from
+nerloop:memory-pending:MODEL set  surfaces that stored predictions may not show as the memory has them
 nerloop:replica:ID           str   {model: version} a backend replica serves; gone when the replica is
 nerloop:promotions           channel, says that a model's production has changed (a hint)
+nerloop:memories             channel, says that a model's label memory has changed (a hint)
 """
 
 import json
@@ -14,11 +18,14 @@ from typing import cast
 from redis import Redis
 
 from nerloop.annotations import AnnotationStrategy
+from nerloop.gazetteer import Term
 from nerloop.jobs import redis_errors
+from nerloop.label_memory import LABEL_MEMORY
 from nerloop.tagging import DecoderKind
 
 BINDINGS = "nerloop:bindings"
 PROMOTIONS_CHANNEL = "nerloop:promotions"
+MEMORIES_CHANNEL = "nerloop:memories"
 
 # By Redis's own clock, so that it does not matter whether those of our machines agree.
 NOTE = """
@@ -154,6 +161,51 @@ class ProjectState:
         now = seconds + microseconds / 1e6
         return Waiting(count, now - first[0][1], now - last[0][1])
 
+    def memory(self, model: str) -> dict[str, Term]:
+        """Return a model's label memory."""
+        with redis_errors():
+            stored = cast(bytes | None, self._redis.get(_memory_key(model)))
+        rows = json.loads(stored) if stored else {}
+        return {surface: Term(label, score, LABEL_MEMORY) for surface, (label, score) in rows.items()}
+
+    def memory_basis(self, model: str) -> str:
+        """Return the fingerprint of what a model's label memory was made from, empty where there is none."""
+        with redis_errors():
+            stored = cast(bytes | None, self._redis.get(_basis_key(model)))
+        return stored.decode() if stored else ""
+
+    def save_memory(self, model: str, memory: Mapping[str, Term], basis: str, pending: Iterable[str]) -> None:
+        """Replace a model's label memory, add to what is pending of it, and tell every replica."""
+        rows = json.dumps({surface: [term.label, term.score] for surface, term in memory.items()})
+        with redis_errors(), self._redis.pipeline() as pipe:
+            for surface in pending:
+                pipe.sadd(_pending_key(model), _to_bytes(surface))
+            pipe.set(_memory_key(model), rows)
+            pipe.set(_basis_key(model), basis)
+            pipe.publish(MEMORIES_CHANNEL, model)
+            pipe.execute()
+
+    def has_pending_surfaces(self, model: str) -> bool:
+        """Tell whether some tasks are still to be brought up to the label memory."""
+        with redis_errors():
+            return bool(self._redis.scard(_pending_key(model)))
+
+    def pending_surfaces(self, model: str) -> set[str]:
+        """Return the surfaces whose tasks are still to be brought up to the label memory."""
+        with redis_errors():
+            members = cast(set[bytes], self._redis.smembers(_pending_key(model)))
+        return {member.decode("utf-8", "surrogatepass") for member in members}
+
+    def remove_pending_surface(self, model: str, surface: str) -> None:
+        """Say that the tasks of a surface are up to the label memory."""
+        with redis_errors():
+            self._redis.srem(_pending_key(model), _to_bytes(surface))
+
+    def forget_memory(self, model: str) -> None:
+        """Forget the label memory of a model that no project feeds any more."""
+        with redis_errors():
+            self._redis.delete(_memory_key(model), _basis_key(model), _pending_key(model))
+
     def say_promoted(self, model: str) -> None:
         """Tell every replica to look at the registry now."""
         with redis_errors():
@@ -176,3 +228,19 @@ class ProjectState:
 
 def _waiting_key(model: str) -> str:
     return f"nerloop:waiting:{model}"
+
+
+def _memory_key(model: str) -> str:
+    return f"nerloop:memory:{model}"
+
+
+def _basis_key(model: str) -> str:
+    return f"nerloop:memory-basis:{model}"
+
+
+def _pending_key(model: str) -> str:
+    return f"nerloop:memory-pending:{model}"
+
+
+def _to_bytes(surface: str) -> bytes:
+    return surface.encode("utf-8", "surrogatepass")  # a text may hold half an emoji

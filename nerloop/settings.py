@@ -19,6 +19,7 @@ MINIMUM = {
     "NERLOOP_TRAIN_THRESHOLD": 1,
     "NERLOOP_QUIET_SECONDS": 0,
     "NERLOOP_MAX_AGE_SECONDS": 0,
+    "NERLOOP_MEMORY_COUNT": 0,
     "NERLOOP_KEEP_VERSIONS": 1,
     "NERLOOP_KEEP_DAYS": 0,
     "NERLOOP_GRACE_SECONDS": 0,
@@ -114,6 +115,12 @@ class Settings:
     label_margin: float = _setting(
         "NERLOOP_LABEL_MARGIN", 0.1, "F1 that one label may lose in a promotion which is no loss as a whole."
     )
+    memory_count: int = _setting(
+        "NERLOOP_MEMORY_COUNT", 2, "Times that a surface was labelled before it is proposed elsewhere; 0: never."
+    )
+    memory_agreement: float = _setting(
+        "NERLOOP_MEMORY_AGREEMENT", 0.9, "Share of its places in which it must have been labelled, and so."
+    )
     keep_versions: int = _setting("NERLOOP_KEEP_VERSIONS", 20, "Newest versions of a model whose checkpoint is kept.")
     keep_days: int = _setting(
         "NERLOOP_KEEP_DAYS", 365, "Days for which the checkpoint of what was in production is kept."
@@ -208,6 +215,10 @@ class Settings:
             )
         if not 0 <= self.target_precision <= 1:  # nan too
             raise SettingsError(f"NERLOOP_TARGET_PRECISION={self.target_precision}: must be a share, from 0 to 1")
+        if not 0 < self.memory_agreement <= 1:  # nan too
+            raise SettingsError(
+                f"NERLOOP_MEMORY_AGREEMENT={self.memory_agreement}: must be a share, above 0 and at most 1"
+            )
         if not 0 <= self.label_margin <= 1:  # nan too
             raise SettingsError(f"NERLOOP_LABEL_MARGIN={self.label_margin}: must be a share of F1, from 0 to 1")
         if self.strategy not in STRATEGIES:

@@ -37,12 +37,13 @@ class Project:
 
 @dataclass(frozen=True)
 class TaskPrediction:
-    """A stored prediction: its id, version, score (the order of tasks), entities with theirs, when it was made."""
+    """A stored prediction: its id, version, score (the order of tasks), entities with theirs, raw regions, its date."""
 
     id: int
     model_version: str
     score: float | None
     entities: tuple[Entity, ...] = ()
+    result: tuple[Any, ...] = ()
     created_at: datetime | None = None
 
 
@@ -143,6 +144,7 @@ def read_prediction(item: Json, text: str, config: LabelConfig) -> TaskPredictio
         model_version=item.get("model_version") or "",
         score=item.get("score"),
         entities=config.entities(text, item["result"] or ())[0],
+        result=tuple(item["result"] or ()),
         created_at=datetime.fromisoformat(item["created_at"]) if item.get("created_at") else None,
     )
 

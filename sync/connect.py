@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from nerloop.annotations import ANNOTATION_STRATEGIES, AnnotationStrategy
 from nerloop.errors import BadInput, BadLabelConfig
+from nerloop.gazetteer import read_gazetteer
+from nerloop.known_terms import gazetteer_path
 from nerloop.label_studio import LabelStudio
 from nerloop.project_state import Binding, default_model
 from nerloop.promotions import check_model_name
@@ -41,8 +43,8 @@ def connect(
 ) -> Binding:
     """Connect a project and return its binding; what is None stays as Label Studio stores it, else has its default.
 
-    Raises `BadInput` on a bad model name, threshold or label config, or where another ML backend is connected: Label
-    Studio only ever asks a project's first.
+    Raises `BadInput` on a bad model name, threshold, label config or gazetteer, or where another ML backend is
+    connected: Label Studio only ever asks a project's first.
     """
     _check_backend_url(settings)
     if model is not None:
@@ -60,6 +62,8 @@ def connect(
         decoder or stored.decoder,
         annotations or stored.annotations,
     )
+    if gazetteer_path(settings, binding.model).exists():
+        read_gazetteer(gazetteer_path(settings, binding.model))  # a wrong line is said now, not in a worker's log alone
     _save_backend(label_studio, settings, binding, old.get("id"))
     _save_webhook(label_studio, settings, project, old.get("url") or settings.backend_url)
     label_studio.update_project(

@@ -4,13 +4,16 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 from rq import Worker
 
-from nerloop.errors import NerLoopError
+from nerloop.errors import BadInput, NerLoopError
+from nerloop.gazetteer import read_gazetteer
 from nerloop.jobs import PREDICT_QUEUE, TRAIN_QUEUE, redis_errors
+from nerloop.known_terms import gazetteer_path
 from nerloop.label_studio import LabelStudio
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
@@ -157,6 +160,8 @@ def _project(loop: Loop, binding: Binding, project: Project) -> Iterator[Check]:
         f"{dropped} entities of the newest version's texts overlap others",
         f"if they are meant, `nerloop connect --project {project.id} --decoder nested`; otherwise correct them",
     )
+    if gazetteer_path(loop.settings, binding.model).exists():
+        yield _gazetteer(gazetteer_path(loop.settings, binding.model), project)
     waiting = loop.label_studio.count_tasks(project.id, annotated=False)
     yield Check(
         f"project {project.id}: annotators are shown what is in production",
@@ -172,6 +177,18 @@ def _project(loop: Loop, binding: Binding, project: Project) -> Iterator[Check]:
             version or "not in memory now; it is loaded when somebody asks for it",
             "it follows within seconds; see its log if it does not",
         )
+
+
+def _gazetteer(path: Path, project: Project) -> Check:
+    name = f"project {project.id}: its gazetteer can be used"
+    try:
+        terms = read_gazetteer(path)
+    except BadInput as error:
+        return Check(name, False, str(error), "correct that line; until then the terms read before stay")
+    labels = {term.label for term in terms.values()}
+    unknown = sorted(labels - project.label_config.shown_as(labels).keys())
+    seen = f"{len(terms)} terms in {path}, labels that the project lacks: {', '.join(unknown) or 'none'}"
+    return Check(name, not unknown, seen, "correct these labels in the file, or name them in predicted_values")
 
 
 def _webhook(label_studio: LabelStudio, settings: Settings, project: Project, again: str) -> Check:

@@ -204,7 +204,7 @@ def register_checkpoint(
 
     What it was trained on is not known here, so that the gate documents may have been among it. No label counts as
     learned by this. Raises `BadInput` where no project feeds the model, none of its labels is a project's, or nothing
-    is labelled to judge by.
+    is labelled to judge by and it is not forced.
     """
     production = loop.registry.production(model)
     bound = [binding for binding in loop.state.bindings() if binding.model == model]
@@ -223,8 +223,11 @@ def register_checkpoint(
         sides = split(labelled.documents, loop.settings.dev_share, loop.settings.gate_share)
         used_dev = sum(len(document.entities) for document in sides.dev) >= MIN_DEV_ENTITIES
         gate = gate_documents(sides, used_dev=used_dev)
-        if not any(document.entities for document in gate):
-            raise BadInput(f"no labelled entity on a held-out text of model {model} to judge by; label more tasks")
+        if not why_forced and not any(document.entities for document in gate):
+            raise BadInput(
+                f"no labelled entity on a held-out text of model {model} to judge by; label more tasks, or let it "
+                "serve before anything is labelled with --force --by WHO --why REASON"
+            )
         serving = loop.serving.update(model)
         judgement = judge(loop, model, tagger, serving, projects, gate)
         decision = judgement.decision

@@ -50,7 +50,7 @@ def refresh_predictions(
         project = loop.label_studio.project(binding.project_id)
         predictor = loop.serving.update(binding.model)
         version = predictor.model_version
-        _post_predictions(loop, project, predictor, on_progress)
+        _post_predictions(loop, project, binding.model, predictor, on_progress)
         production = loop.registry.production(binding.model)
         if version == production.name:
             if not _delete_some(loop, project, production):
@@ -64,7 +64,7 @@ def refresh_predictions(
 
 
 def _post_predictions(
-    loop: Loop, project: Project, predictor: "Predictor", on_progress: Callable[[int, int], None]
+    loop: Loop, project: Project, model: str, predictor: "Predictor", on_progress: Callable[[int, int], None]
 ) -> None:
     label_studio, version = loop.label_studio, predictor.model_version
     total = label_studio.count_tasks(project.id, annotated=False, lacking_version=version)
@@ -72,14 +72,14 @@ def _post_predictions(
     # Label Studio refuses a version without predictions; where every task is annotated, nobody would see one.
     if project.model_version != version and label_studio.count_tasks(project.id, annotated=False):
         first = [t for t in label_studio.next_tasks(project, FIRST_SLICE) if version not in _versions(t)]
-        done = _store(label_studio, project, predict(loop, project, predictor, first)) if first else 0
+        done = _store(label_studio, project, predict(loop, project, model, predictor, first)) if first else 0
         label_studio.update_project(project.id, model_version=version)
         on_progress(done, total)
         logger.info("Project %s: shows %s; %s of %s tasks have their prediction", project.id, version, done, total)
     for attempt in range(1, TRIES + 1):
         lacking = label_studio.tasks(project, annotated=False, lacking_version=version, bare=True)
         try:
-            for stored in _stored(label_studio, project, predicted(loop, project, predictor, lacking)):
+            for stored in _stored(label_studio, project, predicted(loop, project, model, predictor, lacking)):
                 done += stored
                 on_progress(done, total)
             break

@@ -38,6 +38,8 @@ def reconcile(loop: Loop, troubles: Troubles) -> None:
         bound = [binding for binding in found if binding.model == model]
         with troubles.of(f"Counting the new labels of model {model}"):
             _count_new_labels(loop, model, bound)
+        if loop.settings.memory_count:
+            loop.jobs.enqueue_memory(model)
         with troubles.of(f"Finishing the promotions of model {model}"):
             for passed in (version for version in loop.registry.versions(model) if version.decision == "passed"):
                 push(loop, passed)  # its worker ended before that, or it waited for a pause to end; the newest first
@@ -73,6 +75,7 @@ def _forget_gone(loop: Loop, noted: list[Binding], found: list[Binding]) -> None
             logger.info("Project %s is gone or no longer connected; model %s", binding.project_id, binding.model)
     for model in {binding.model for binding in noted} - {binding.model for binding in found}:
         loop.state.forget_new_labels(model)
+        loop.state.forget_memory(model)
     forget_others(loop.settings, bound)
 
 

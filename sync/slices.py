@@ -41,7 +41,9 @@ class Handed:
     since: float = field(default_factory=time.monotonic)
 
 
-def predicted(loop: Loop, project: Project, predictor: "Predictor", tasks: Iterable[Task]) -> Iterator[list[Row]]:
+def predicted(
+    loop: Loop, project: Project, model: str, predictor: "Predictor", tasks: Iterable[Task]
+) -> Iterator[list[Row]]:
     """Yield the predictions of tasks, a slice at a time and in any order of slices.
 
     What was read is put on the queue, some slices ahead; a worker that is free takes one, and this process takes back
@@ -65,7 +67,7 @@ def predicted(loop: Loop, project: Project, predictor: "Predictor", tasks: Itera
             reading = reader.submit(read)
             try:
                 while not reading.done() or waiting:
-                    rows = _next(loop, project, predictor, waiting)
+                    rows = _next(loop, project, model, predictor, waiting)
                     if rows is None:  # all that was read is with other workers
                         loop.jobs.notice_dead_workers()
                         time.sleep(0.1)
@@ -92,10 +94,10 @@ def predict_slice(
     project = loop.label_studio.project(binding.project_id)
     parts = (ids[start : start + IDS_A_REQUEST] for start in range(0, len(ids), IDS_A_REQUEST))
     tasks = [task for part in parts for task in loop.label_studio.tasks(project, ids=part, bare=True)]
-    return {task.id: (made, score) for task, made, score in predict(loop, project, predictor, tasks)}
+    return {task.id: (made, score) for task, made, score in predict(loop, project, binding.model, predictor, tasks)}
 
 
-def predict(loop: Loop, project: Project, predictor: "Predictor", tasks: Sequence[Task]) -> list[Row]:
+def predict(loop: Loop, project: Project, model: str, predictor: "Predictor", tasks: Sequence[Task]) -> list[Row]:
     """Predict tasks here; those without a usable text get an empty prediction, so that none is left over."""
     from nerloop.pre_annotation import pre_annotate  # needs torch, which reconcile never loads
 
@@ -106,7 +108,7 @@ def predict(loop: Loop, project: Project, predictor: "Predictor", tasks: Sequenc
             project.id, unusable[:10], project.label_config.field,
         )  # fmt: skip
     texts = [task.text or "" for task in tasks]
-    made = pre_annotate(predictor, project.label_config, texts, loop.settings)
+    made = pre_annotate(predictor, project.label_config, texts, loop.settings, loop.terms.update(model))
     return [(task, prediction, score) for task, (prediction, score) in zip(tasks, made, strict=True)]
 
 
@@ -125,7 +127,7 @@ def slices(tasks: Iterable[Task]) -> Iterator[list[Task]]:
         yield slice_
 
 
-def _next(loop: Loop, project: Project, predictor: "Predictor", waiting: list[Handed]) -> list[Row] | None:
+def _next(loop: Loop, project: Project, model: str, predictor: "Predictor", waiting: list[Handed]) -> list[Row] | None:
     """Take one slice out of `waiting`: what another worker has done, else one that nobody has begun, predicted here."""
     for handed in tuple(waiting):  # it grows meanwhile
         late = time.monotonic() - handed.since > PATIENCE_SECONDS
@@ -133,10 +135,10 @@ def _next(loop: Loop, project: Project, predictor: "Predictor", waiting: list[Ha
             waiting.remove(handed)
             made = loop.jobs.take_slice(handed.job_id) or {}
             if made.keys() != {task.id for task in handed.tasks}:
-                return predict(loop, project, predictor, handed.tasks)
+                return predict(loop, project, model, predictor, handed.tasks)
             return [(task, *made[task.id]) for task in handed.tasks]
     for handed in tuple(waiting):
         if loop.jobs.take_back_slice(handed.job_id):
             waiting.remove(handed)
-            return predict(loop, project, predictor, handed.tasks)
+            return predict(loop, project, model, predictor, handed.tasks)
     return None

@@ -1,4 +1,4 @@
-"""What runs by the clock: reconcile, and the look for fine-tunes that are due.
+"""What runs by the clock: reconcile, and the looks for fine-tunes and updates of label memory that are due.
 
 In this process and not on a queue, where a long refresh would hold them up.
 """
@@ -10,6 +10,7 @@ import time
 from nerloop.loop import Loop
 from nerloop.settings import Settings
 from nerloop.troubles import Troubles
+from sync.memory import MemoryQueue
 from sync.reconcile import reconcile
 from sync.trigger import queue_due
 
@@ -23,6 +24,7 @@ def run_schedule(settings: Settings) -> None:
     """
     loop = Loop(settings)
     troubles = Troubles()
+    memories = MemoryQueue()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -34,4 +36,5 @@ def run_schedule(settings: Settings) -> None:
             next_reconcile = time.monotonic() + settings.reconcile_seconds
         with troubles.of("The look for what is due"):
             queue_due(loop)
+            memories.queue_due(loop)
         stopping.wait(SECONDS_BETWEEN_LOOKS)

@@ -15,7 +15,7 @@ from nerloop.documents import Prediction
 from nerloop.logs import set_up_logs
 from nerloop.loop import Loop
 from nerloop.settings import Settings
-from sync import predictions, slices
+from sync import memory, predictions, slices
 from sync.notify import Event, notify
 from workers.training_run import TrainingRun
 
@@ -47,6 +47,11 @@ def predict_slice(project_id: int, version: str, task_ids: Sequence[int]) -> dic
     loop = _loop()
     binding = loop.state.binding(project_id)
     return slices.predict_slice(loop, binding, version, task_ids) if binding else {}
+
+
+def update_memory(model: str) -> None:
+    """Bring a model's label memory up to the labels, and waiting tasks up to it."""
+    memory.update_memory(_loop(), model)
 
 
 @cache

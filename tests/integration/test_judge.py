@@ -8,16 +8,18 @@ import pytest
 from nerloop import checkpoint
 from nerloop.demo import DEMO_FOLDER
 from nerloop.documents import Document, Entity, read_jsonl
+from nerloop.errors import BadInput
 from nerloop.gate import MIN_DOCUMENTS, Decision
 from nerloop.loop import Loop
 from nerloop.predictor import Predictor
+from nerloop.project_state import Binding
 from nerloop.promotions import STARTER_VERSION
 from nerloop.starter import fresh_starter, starter
 from nerloop.tagger import Tagger, adapt
 from nerloop.tagging import Decoder
-from nerloop.tasks import Project
+from nerloop.tasks import Project, Task
 from nerloop.versions import Candidate, ModelVersion
-from sync.judge import Judgement, judge, judge_again, settle
+from sync.judge import Judgement, judge, judge_again, register_checkpoint, settle
 from sync.push import roll_back
 
 LABELS = ("LOC", "ORG", "PER")
@@ -191,3 +193,27 @@ def test_a_version_that_was_rolled_back_from_judges_no_more(two_versions: Loop, 
 
     assert [contest.version for contest in before] == ["medical-v2", "medical-v1"]  # not v3, though its F1 is higher
     assert [contest.version for contest in after] == [STARTER_VERSION]
+
+
+class NothingLabelled:
+    """Stands in for a Label Studio in which nobody has labelled anything yet."""
+
+    def project(self, number: int) -> Project:
+        return PROJECT
+
+    def tasks(self, project: Project, **_: object) -> list[Task]:
+        return []
+
+
+def test_before_anything_is_labelled_a_model_serves_only_if_somebody_answers_for_it(loop: Loop) -> None:
+    loop.__dict__["label_studio"] = NothingLabelled()
+    loop.state.save_binding(Binding(PROJECT.id, "medical", 50))
+    made = checkpoint.Provenance("raner", "")
+
+    with pytest.raises(BadInput, match=r"no labelled entity .* --force --by WHO --why REASON"):
+        register_checkpoint(loop, "medical", starter(), made, "Li Na")
+    _, outcome = register_checkpoint(loop, "medical", starter(), made, "Li Na", "a published RaNER to begin with")
+
+    assert outcome.decision == "promoted"
+    assert loop.registry.production("medical").name == "medical-v1"
+    assert "forced by Li Na, because: a published RaNER to begin with" in outcome.reason

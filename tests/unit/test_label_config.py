@@ -97,6 +97,31 @@ def test_the_same_name_wins_over_predicted_values():
     assert config.shown_as(["LOC"]) == {"LOC": "LOC"}
 
 
+@pytest.mark.parametrize(
+    ("tag", "model_labels", "shown"),
+    [
+        ('<Label value="人名"/>', ["PER", "Person"], {"PER": "人名", "Person": "人名"}),
+        ('<Label value="per"/>', ["PER", "人名"], {"PER": "per", "人名": "per"}),
+        ('<Label value="地名"/><Label value="机构名"/>', ["LOC", "ORG"], {"LOC": "地名", "ORG": "机构名"}),
+        ('<Label value="作者" predicted_values="per"/>', ["PER"], {"PER": "作者"}),
+        ('<Label value="人名" predicted_values="AUTHOR"/>', ["PER", "author"], {"author": "人名"}),
+        ('<Label value="人名"/><Label value="人物"/>', ["PER", "人名"], {"人名": "人名"}),
+        ('<Label value="PERIOD"/>', ["PER"], {}),
+    ],
+)
+def test_a_model_calls_the_usual_labels_by_other_names(tag, model_labels, shown):
+    config = parse_label_config(view(labels(tag), TEXT_TAG))
+
+    assert config.shown_as(model_labels) == shown
+
+
+def test_a_region_that_no_model_found_says_where_it_comes_from():
+    marked, models = CONFIG.regions(TEXT, [Entity(1, 3, "PER", 0.75, "label memory"), Entity(5, 7, "LOC", 0.5)])
+
+    assert marked["meta"] == {"text": ["label memory"]}  # as the editor writes and shows a region's note
+    assert "meta" not in models
+
+
 def test_a_region_has_the_offsets_and_the_exact_text_of_its_entity():
     (made,) = CONFIG.regions(TEXT, [Entity(5, 8, "LOC", score=0.75)])
 

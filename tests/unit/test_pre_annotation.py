@@ -1,8 +1,10 @@
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 
 from nerloop.documents import Prediction
+from nerloop.gazetteer import Gazetteer, Term
 from nerloop.label_config import EXAMPLE, parse_label_config
 from nerloop.pre_annotation import pre_annotate
 from nerloop.predictor import Predictor
@@ -13,6 +15,12 @@ from nerloop.starter import starter
 TEXTS = [
     f"{name}在医院工作" for name in ("王建国", "李小红", "张伟", "刘德华", "陈美丽", "杨志强", "赵敏", "周杰", "吴刚")
 ]
+
+CONFIG = parse_label_config(
+    '<View><Labels name="label" toName="text"><Label value="药品"/><Label value="人名"/></Labels>'
+    '<Text name="text" value="$text"/></View>'
+)
+TERMS = Gazetteer({"布洛芬": Term("药品", 0.75, "label memory"), "张三": Term("药品"), "头痛": Term("DISEASE")})
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +62,21 @@ def test_what_lies_below_its_threshold_is_hidden_and_the_order_stays() -> None:
     assert not any(prediction.entities for prediction, _ in hiding(1.0))
     tagger.thresholds = {"ORG": 1.0}  # shown under one name with PER, of which nothing is hidden
     assert all(p.entities for p, _ in pre_annotate(Predictor(tagger, "lac-starter"), merged, TEXTS, Settings()))
+
+
+def text_on(side):
+    return next(text for n in count() if side_of(text := f"张三因头痛开始服用布洛芬，第{n}天。", 0.1, 0.1) == side)
+
+
+def found(lac, side):
+    text = text_on(side)
+    ((prediction, _),) = pre_annotate(Predictor(lac, "v"), CONFIG, [text], Settings(), TERMS)
+    return {(text[e.start : e.end], e.label, e.source) for e in prediction.entities}
+
+
+def test_terms_fill_the_gaps_that_the_model_leaves(lac):
+    assert found(lac, "train") == {("张三", "人名", ""), ("布洛芬", "药品", "label memory")}
+
+
+def test_held_out_texts_get_the_models_entities_alone(lac):
+    assert found(lac, "dev") == found(lac, "gate") == {("张三", "人名", "")}
