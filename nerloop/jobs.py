@@ -175,8 +175,12 @@ class Jobs:
                 job = Job.fetch(job_id, connection=self._redis)
             except NoSuchJobError:
                 return
-            if job.is_failed or job.is_stopped or job.is_canceled:
+            if not (job.is_failed or job.is_stopped or job.is_canceled):
+                return
+            try:
                 job.delete()
+            except ValueError:  # rq, where what it keeps of a killed worker's try has expired or was flushed
+                self._redis.delete(job.key, job.execution_registry.key)
 
     def _enqueue(
         self,

@@ -51,6 +51,7 @@ def test_flushing_redis_loses_nothing(stack: Sandbox, project: Project) -> None:
     stack.loop.redis.flushall()
 
     wait_until(lambda: new_labels(stack, project) == 3, 60, "reconcile to count the labels again")
+    wait_until(lambda: stack.loop.state.binding(project.id) is not None, 30, "the next one to know the binding")
     binding = stack.loop.state.binding(project.id)
     assert binding is not None
     assert (binding.model, binding.train_threshold) == (f"project-{project.id}", 1000)

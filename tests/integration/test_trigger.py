@@ -4,16 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rq import Queue, SimpleWorker
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 
 from nerloop.embedded.sandbox import wait_until
-from nerloop.jobs import fine_tune_id
+from nerloop.jobs import fine_tune_id, refresh_id
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from sync.trigger import queue_due
@@ -118,3 +119,17 @@ def test_a_fine_tune_queued_again_that_then_fails_cools_down(loop: Loop, tmp_pat
     queue_due(loop)
 
     assert queued(loop) == 0
+
+
+def test_a_refresh_can_be_queued_again_though_rq_lost_what_it_kept_of_a_killed_try(loop: Loop) -> None:
+    loop.jobs.enqueue_refresh(1)
+    job = Job.fetch(refresh_id(1), connection=loop.redis)
+    job.set_status(JobStatus.FAILED)
+    loop.redis.zadd(job.execution_registry.key, {"an-execution-that-expired": time.time() + 3600})
+
+    assert loop.jobs.enqueue_refresh(1)
+
+    assert loop.redis.zcard(job.execution_registry.key) == 0
+    status = loop.jobs.status(refresh_id(1))
+    assert status is not None
+    assert status.state == "queued"
