@@ -15,9 +15,12 @@ from nerloop.jobs import connect_redis
 from nerloop.settings import Settings
 from workers.rq_workers import FineTuneWorker
 
+NICENESS = 10  # requests to a backend on the same machine go first
+
 
 def main() -> int:
     """Run the job to its end; returns the exit code."""
+    os.nice(NICENESS)
     worker_key, job_id, queue = sys.argv[1:]
     redis = connect_redis(Settings.load())
     worker = FineTuneWorker.find_by_key(worker_key, connection=redis)

@@ -30,7 +30,9 @@ class Model:
     def __init__(self) -> None:
         self.here: list[int] = []
 
-    def predict(self, _loop: Loop, _project: Project, who: "Model", tasks: Sequence[Task]) -> list[slices.Row]:
+    def predict(
+        self, _loop: Loop, _project: Project, _model: str, who: "Model", tasks: Sequence[Task]
+    ) -> list[slices.Row]:
         who.here += [task.id for task in tasks]
         return [(task, Prediction((), 0.5, VERSION, Uncertainty(0.5, -0.1, 0.2, 0.3)), 0.5) for task in tasks]
 
@@ -64,7 +66,7 @@ def another_worker(loop: Loop, monkeypatch: pytest.MonkeyPatch, version: str = V
 
 
 def test_one_worker_alone_does_everything_and_leaves_nothing_on_the_queue(loop: Loop, model: Model) -> None:
-    rows = [row for slice_ in slices.predicted(loop, PROJECT, model, TASKS) for row in slice_]
+    rows = [row for slice_ in slices.predicted(loop, PROJECT, "medical", model, TASKS) for row in slice_]
 
     assert sorted(model.here) == [task.id for task, *_ in sorted(rows, key=lambda row: row[0].id)]
     assert sorted(model.here) == [task.id for task in TASKS]
@@ -74,7 +76,7 @@ def test_one_worker_alone_does_everything_and_leaves_nothing_on_the_queue(loop: 
 def test_a_free_worker_takes_slices_and_each_task_is_predicted_once(
     loop: Loop, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = slices.predicted(loop, PROJECT, model, TASKS)
+    found = slices.predicted(loop, PROJECT, "medical", model, TASKS)
     rows = next(found)
 
     other = another_worker(loop, monkeypatch)
@@ -88,7 +90,7 @@ def test_a_free_worker_takes_slices_and_each_task_is_predicted_once(
 def test_what_another_version_would_have_predicted_is_predicted_here(
     loop: Loop, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = slices.predicted(loop, PROJECT, model, TASKS)
+    found = slices.predicted(loop, PROJECT, "medical", model, TASKS)
     rows = next(found)
 
     other = another_worker(loop, monkeypatch, version="medical-v6")
@@ -101,7 +103,7 @@ def test_what_another_version_would_have_predicted_is_predicted_here(
 def test_slices_of_a_worker_that_failed_and_of_a_queue_that_was_emptied_are_predicted_here(
     loop: Loop, model: Model
 ) -> None:
-    found = slices.predicted(loop, PROJECT, model, TASKS)
+    found = slices.predicted(loop, PROJECT, "medical", model, TASKS)
     rows = next(found)
     wait_until(lambda: len(queue(loop).get_job_ids()) >= 3, 10, "slices to be read and handed out")
     taken = queue(loop).get_job_ids()[0]
@@ -116,7 +118,7 @@ def test_slices_of_a_worker_that_failed_and_of_a_queue_that_was_emptied_are_pred
 
 
 def test_a_refresh_that_ends_early_leaves_no_work_for_others(loop: Loop, model: Model) -> None:
-    found = slices.predicted(loop, PROJECT, model, TASKS)
+    found = slices.predicted(loop, PROJECT, "medical", model, TASKS)
     next(found)
 
     found.close()

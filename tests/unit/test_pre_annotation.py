@@ -10,7 +10,7 @@ from nerloop.pre_annotation import pre_annotate
 from nerloop.predictor import Predictor
 from nerloop.settings import Settings
 from nerloop.split import side_of
-from nerloop.starter import starter
+from nerloop.starter import fresh_starter, starter
 
 TEXTS = [
     f"{name}在医院工作" for name in ("王建国", "李小红", "张伟", "刘德华", "陈美丽", "杨志强", "赵敏", "周杰", "吴刚")
@@ -44,7 +44,7 @@ def test_blind_texts_show_nothing_and_come_up_when_they_would_otherwise(
 
 
 def test_what_lies_below_its_threshold_is_hidden_and_the_order_stays() -> None:
-    tagger = starter()
+    tagger = fresh_starter()
     merged = parse_label_config(EXAMPLE.replace('value="PER"', 'value="名" predicted_values="PER,ORG"'))
     shown = pre_annotate(Predictor(starter(), "lac-starter"), parse_label_config(EXAMPLE), TEXTS, Settings())
 
