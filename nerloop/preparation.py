@@ -15,7 +15,7 @@ from nerloop.errors import NerLoopError
 from nerloop.settings import Settings
 from nerloop.versions import ModelVersion
 
-NICENESS = 10  # a tenth of a busy core: at 19 whoever trains or refreshes beside it would hold it up for many minutes
+NICENESS = 10  # where there is no SCHED_IDLE
 REFUSED = 3  # exit code: the reason is on stdout
 
 
@@ -62,7 +62,7 @@ class Preparation:
 
 def main() -> int:
     """Do what stdin asks for; returns the exit code."""
-    os.nice(NICENESS)
+    _yield_to_requests()
     asked = json.load(sys.stdin)
 
     from nerloop.logs import set_up_logs
@@ -77,6 +77,14 @@ def main() -> int:
         sys.stdout.write(str(error))
         return REFUSED
     return 0
+
+
+def _yield_to_requests() -> None:
+    """Run only where a core is free: a request that wakes up takes it at once, which it would not of a nice process."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except (AttributeError, OSError):  # only Linux has it, and a container may forbid it
+        os.nice(NICENESS)
 
 
 if __name__ == "__main__":

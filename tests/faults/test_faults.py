@@ -300,7 +300,7 @@ def test_the_clock_of_the_machine_that_trains_is_a_day_off(rig: Rig) -> None:
             rig.control("start", supervised)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_whatever_a_seeded_plan_kills(rig: Rig, seed: int) -> None:
     dice = random.Random(seed)
     name = model()
