@@ -12,11 +12,16 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from starlette.exceptions import HTTPException
 
+from ml_backend import api, problems
 from ml_backend.events import take_event
 from ml_backend.model import RanerBackend, services
+from ml_backend.problems import BodyLimit, Unauthorized
 from ml_backend.watcher import Watcher
 from nerloop.errors import BadInput, NerLoopError, QueueUnreachable
 from nerloop.label_config import parse_label_config
@@ -27,10 +32,7 @@ from sync.connect import SECRET_HEADER
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 250_000_000  # Label Studio's own limit for what it sends in one request
-
-
-class Unauthorized(NerLoopError):
-    """The request carries neither the password nor the webhook's secret."""
+MAX_API_BODY_BYTES = 10_000_000
 
 
 @asynccontextmanager
@@ -42,7 +44,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(watcher.stop)
 
 
-app = FastAPI(title="nerloop ML backend", lifespan=_lifespan)
+# FastAPI's page of the API would be loaded from the internet; the description of it is /api/v1/openapi.json.
+app = FastAPI(
+    title="nerloop", lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=f"{api.router.prefix}/openapi.json"
+)
+app.add_middleware(BodyLimit, limit=MAX_API_BODY_BYTES)
+app.include_router(api.router)
 _basic = HTTPBasic(auto_error=False)
 
 
@@ -63,14 +70,14 @@ def _equal(given: str, expected: str) -> bool:
     return secrets.compare_digest(given.encode(), expected.encode())
 
 
-@app.get("/")
-@app.get("/health")
+@app.get("/", include_in_schema=False)
+@app.get("/health", include_in_schema=False)
 async def health() -> dict[str, str]:
     """Say that the process is alive; touches nothing."""
     return {"status": "UP", "model_class": RanerBackend.__name__}
 
 
-@app.get("/health/ready")
+@app.get("/health/ready", include_in_schema=False)
 async def ready(response: Response) -> dict[str, Any]:
     """Say which model versions are loaded, and which one in production is refused and why; 503 until one is loaded."""
     serving = services().loop.serving
@@ -79,7 +86,7 @@ async def ready(response: Response) -> dict[str, Any]:
     return {"ready": bool(versions), "serving": versions, "refused": serving.refused()}
 
 
-@app.post("/setup", dependencies=[Depends(_authorize)])
+@app.post("/setup", include_in_schema=False, dependencies=[Depends(_authorize)])
 async def setup(request: Request) -> dict[str, str]:
     """Note the project's binding and answer with the version that serves it."""
     body = await _body(request)
@@ -88,7 +95,7 @@ async def setup(request: Request) -> dict[str, str]:
     return {"model_version": services().loop.serving.version(binding.model)}
 
 
-@app.post("/predict", dependencies=[Depends(_authorize)])
+@app.post("/predict", include_in_schema=False, dependencies=[Depends(_authorize)])
 async def predict(request: Request) -> dict[str, Any]:
     """Predict: exactly one result a task, in order, since Label Studio drops the whole batch otherwise."""
     body = await _body(request)
@@ -105,7 +112,7 @@ async def predict(request: Request) -> dict[str, Any]:
     return {"results": results, "model_version": version}
 
 
-@app.post("/webhook", status_code=201, dependencies=[Depends(_authorize)])
+@app.post("/webhook", status_code=201, include_in_schema=False, dependencies=[Depends(_authorize)])
 async def webhook(request: Request) -> dict[str, Any]:
     """Take an event. Redis being down is no error here: reconcile finds what this event said."""
     body = await _body(request)
@@ -121,7 +128,7 @@ async def webhook(request: Request) -> dict[str, Any]:
         return {"deferred": action}
 
 
-@app.get("/versions", dependencies=[Depends(_authorize)])
+@app.get("/versions", include_in_schema=False, dependencies=[Depends(_authorize)])
 async def versions() -> dict[str, list[str]]:
     """List the versions this replica serves; Label Studio names no project here."""
     return {"versions": sorted(set(services().loop.serving.versions().values()))}
@@ -129,12 +136,24 @@ async def versions() -> dict[str, list[str]]:
 
 @app.exception_handler(NerLoopError)
 async def _on_error(request: Request, error: NerLoopError) -> JSONResponse:
+    if problems.is_api(request):
+        return problems.of_error(request, error)
     if isinstance(error, Unauthorized):
         return JSONResponse({"error": str(error)}, 401, {"WWW-Authenticate": 'Basic realm="nerloop"'})
     if isinstance(error, BadInput):
         return JSONResponse({"error": str(error)}, 400)
     logger.error("%s %s: %s", request.method, request.url.path, error)
     return JSONResponse({"error": str(error)}, 503)
+
+
+@app.exception_handler(HTTPException)
+async def _on_http_error(request: Request, error: HTTPException) -> Response:
+    return problems.of_http(error) if problems.is_api(request) else await http_exception_handler(request, error)
+
+
+@app.exception_handler(RequestValidationError)
+async def _on_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    return problems.of_validation(error)  # only the REST API declares what it takes
 
 
 async def _body(request: Request) -> dict[str, Any]:

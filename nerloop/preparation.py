@@ -1,4 +1,4 @@
-"""Makes a version ready in a process of its own, at the lowest priority. Owns that process; the work is serving.py's.
+"""Makes a version ready in a process of its own, where a core is free. Owns that process; the work is serving.py's.
 
 Downloading, checking, exporting and timing a model of 400 MB is half a minute of work, much of it under Python's global
 lock: in the process that serves it would hold up requests for seconds. What it leaves in the cache is quick to load.

@@ -14,6 +14,7 @@ from nerloop.acquisition import STRATEGIES
 from nerloop.errors import SettingsError
 
 SETTINGS_FILE = "settings.env"
+USERS_FILE = "users.json"
 REGISTRY_FILE = "mlflow.db"
 MINIMUM = {
     "NERLOOP_TRAIN_THRESHOLD": 1,
@@ -191,6 +192,11 @@ class Settings:
     def artifacts(self) -> Path | None:
         """Where checkpoints are stored, or None where an MLflow server has its own store."""
         return None if self.registry_address.startswith("http") else self.home / "artifacts"
+
+    @property
+    def users_file(self) -> Path:
+        """Where the API's users are kept."""
+        return self.home / USERS_FILE
 
     @property
     def checkpoint_cache(self) -> Path:

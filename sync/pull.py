@@ -49,9 +49,15 @@ def export(loop: Loop, project: Project, path: Path) -> int:
 
     Written atomically, without holding them in memory. Raises `BadInput` where the file cannot be written.
     """
+    return write_jsonl(path, labelled_documents(loop, project))
+
+
+def labelled_documents(loop: Loop, project: Project) -> Iterator[Document]:
+    """Yield a project's labelled documents, ordered by task."""
     binding = stored_binding(loop.label_studio, loop.settings, project.id)
     strategy = binding.annotations if binding else Binding.annotations
-    return write_jsonl(path, (found.document for found in _labelled(loop, project, strategy, {})))
+    for found in _labelled(loop, project, strategy, {}):
+        yield found.document
 
 
 def snapshot(loop: Loop, bound: Sequence[Binding], projects: Sequence[Project], path: Path) -> Snapshot:

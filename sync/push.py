@@ -5,7 +5,7 @@ from typing import Literal
 
 from nerloop.errors import BadInput, QueueUnreachable
 from nerloop.loop import Loop
-from nerloop.promotions import STARTER_VERSION, Entry, version_name
+from nerloop.promotions import STARTER_VERSION, Entry, PromotionLog, check_model_name, version_name
 from nerloop.versions import ModelVersion, version_named
 from sync.notify import Event, notify
 
@@ -40,11 +40,11 @@ def promote_by_hand(loop: Loop, version: ModelVersion, by: str, why: str) -> Non
 def roll_back(loop: Loop, model: str, to: str, by: str, why: str) -> tuple[str, str]:
     """Put an earlier version, or the starter, into production again; return (what served, what serves now).
 
-    `to` names it; empty: the production before this one. It pauses automatic promotion. Raises `BadInput` where there
-    is nothing to go back to, `to` was never in production, its files are gone, or production changes to something else
-    at the same moment; in the last case automatic promotion is paused all the same.
+    `to` names it; empty: the production before this one. It pauses automatic promotion. Raises `BadInput` where the
+    model is unknown, there is nothing to go back to, `to` was never in production, its files are gone, or production
+    changes to something else at the same moment; in the last case automatic promotion is paused all the same.
     """
-    log = loop.registry.promotion_log(model)
+    log = known_log(loop, model)
     number = _number(model, to) if to else log.previous
     target, before = version_name(model, number), version_name(model, log.number)
     if number == log.number:
@@ -53,6 +53,35 @@ def roll_back(loop: Loop, model: str, to: str, by: str, why: str) -> tuple[str, 
         raise BadInput(f"{target} was never in production; `nerloop promote {target} --why …` puts it there")
     _change_production(loop, model, number, "rollback", log.generation, by, why)
     return before, target
+
+
+def pause(loop: Loop, model: str, by: str, why: str) -> bool:
+    """Keep production as it is until `resume`; tell whether it was not paused already.
+
+    Raises `BadInput` for an unknown model.
+    """
+    if known_log(loop, model).pause:
+        return False
+    loop.registry.append(model, "pause", by, why)
+    return True
+
+
+def resume(loop: Loop, model: str, by: str, why: str) -> bool:
+    """Let what passes the gate be promoted automatically again; tell whether that was paused.
+
+    Raises `BadInput` for an unknown model.
+    """
+    if not known_log(loop, model).pause:
+        return False
+    loop.registry.append(model, "resume", by, why)
+    return True
+
+
+def known_log(loop: Loop, model: str) -> PromotionLog:
+    """Return the log of a model; raises `BadInput` for one that no project feeds and that has no version."""
+    if not loop.registry.versions(check_model_name(model)) and model not in {b.model for b in loop.state.bindings()}:
+        raise BadInput(f"no project is connected to model {model!r}; see `nerloop status`")
+    return loop.registry.promotion_log(model)
 
 
 def _number(model: str, name: str) -> int:

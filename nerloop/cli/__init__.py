@@ -16,12 +16,13 @@ from nerloop.cli.lineage import lineage
 from nerloop.cli.notify import notify
 from nerloop.cli.predict import predict
 from nerloop.cli.projects import connect, export, train
-from nerloop.cli.promotions import pause, promote, resume, rollback
+from nerloop.cli.promotions import pause_command, promote, resume_command, rollback
 from nerloop.cli.releases import publish, register
 from nerloop.cli.report import report
 from nerloop.cli.stack import down, up
 from nerloop.cli.status import status
 from nerloop.cli.ui import ui
+from nerloop.cli.users import user
 from nerloop.errors import NerLoopError
 
 
@@ -43,7 +44,7 @@ def cli() -> None:
 for command in (
     *(up, down, status, report, connect, export, train, doctor, demo),
     *(finetune, evaluate, predict, inspect, convert, register, publish),
-    *(rollback, promote, pause, resume, lineage, erase, notify, ui),
+    *(rollback, promote, pause_command, resume_command, lineage, erase, notify, ui, user),
 ):
     cli.add_command(command)
 

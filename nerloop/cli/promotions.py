@@ -1,7 +1,6 @@
 """`nerloop rollback`, `promote`, `pause` and `resume`: what people decide about production beside the gate."""
 
 import getpass
-from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -9,11 +8,7 @@ from rich.console import Console
 from nerloop.cli.console import done, say, warn
 from nerloop.errors import BadInput
 from nerloop.loop import Loop
-from nerloop.promotions import check_model_name
 from nerloop.settings import Settings
-
-if TYPE_CHECKING:
-    from nerloop.promotions import PromotionLog
 
 by_option = click.option("--by", help="Who decides it; kept in the promotion log.  [default: your login name]")
 why_option = click.option("--why", default="", help="The reason; kept in the promotion log.")
@@ -38,7 +33,6 @@ def rollback(model: str, to: str, by: str | None, why: str) -> None:
     from sync.push import roll_back
 
     loop, by = Loop(Settings.load()), _who(by)
-    _log(loop, model)
     before, serves = roll_back(loop, model, to.strip(), by, why.strip())
     console = Console(stderr=True)
     done(console, f"{serves} is in production instead of {before}; replicas and predictions follow within seconds")
@@ -71,11 +65,11 @@ def promote(version: str, by: str | None, why: str) -> None:
     done(Console(stderr=True), f"{version} is in production; replicas and predictions follow within seconds")
 
 
-@click.command()
+@click.command("pause")
 @click.argument("model")
 @by_option
 @why_option
-def pause(model: str, by: str | None, why: str) -> None:
+def pause_command(model: str, by: str | None, why: str) -> None:
     """Keep production as it is until `nerloop resume MODEL`: no candidate is promoted automatically.
 
     Fine-tunes go on; a candidate that passes the gate waits. A person can still promote and roll back.
@@ -83,20 +77,20 @@ def pause(model: str, by: str | None, why: str) -> None:
     \b
     nerloop pause medical --why "audit until Friday"
     """
-    loop, by = Loop(Settings.load()), _who(by)
+    from sync.push import pause
+
     console = Console(stderr=True)
-    if _log(loop, model).pause:
+    if pause(Loop(Settings.load()), model, _who(by), why.strip()):
+        done(console, f"Automatic promotion of {model} is paused; `nerloop resume {model}` ends that")
+    else:
         warn(console, f"Automatic promotion of {model} is paused already; see `nerloop status`")
-        return
-    loop.registry.append(model, "pause", by, why.strip())
-    done(console, f"Automatic promotion of {model} is paused; `nerloop resume {model}` ends that")
 
 
-@click.command()
+@click.command("resume")
 @click.argument("model")
 @by_option
 @why_option
-def resume(model: str, by: str | None, why: str) -> None:
+def resume_command(model: str, by: str | None, why: str) -> None:
     """Let what passes the gate be promoted automatically again, after `nerloop pause` or `rollback`.
 
     Of the candidates that wait, the newest is promoted at the next reconciliation, within a minute or so.
@@ -104,28 +98,22 @@ def resume(model: str, by: str | None, why: str) -> None:
     \b
     nerloop resume medical
     """
+    from sync.push import known_log, resume
+
     loop, by = Loop(Settings.load()), _who(by)
     console = Console(stderr=True)
-    log = _log(loop, model)
-    if not log.pause:
+    log = known_log(loop, model)
+    if not resume(loop, model, by, why.strip()):
         warn(console, f"Automatic promotion of {model} is not paused")
         return
+    done(console, f"Candidates of {model} that pass the gate are promoted automatically again")
     waiting = [
         version
         for version in loop.registry.versions(model)
         if version.decision == "passed" and log.waits("promotion", version.replaces)
     ]
-    loop.registry.append(model, "resume", by, why.strip())
-    done(console, f"Candidates of {model} that pass the gate are promoted automatically again")
     if waiting:
         say(console, f"  {waiting[0]} waits and is promoted at the next reconciliation.")
-
-
-def _log(loop: Loop, model: str) -> "PromotionLog":
-    """Return the log of a model; raises `BadInput` for one that no project feeds and that has no version."""
-    if not loop.registry.versions(check_model_name(model)) and model not in {b.model for b in loop.state.bindings()}:
-        raise BadInput(f"no project is connected to model {model!r}; see `nerloop status`")
-    return loop.registry.promotion_log(model)
 
 
 def _who(by: str | None) -> str:

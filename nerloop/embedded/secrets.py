@@ -1,12 +1,11 @@
 """The embedded stack's passwords and tokens, generated at its first start. Owns `settings.env` (mode 0600)."""
 
-import os
 import secrets
-from pathlib import Path
 
 from dotenv import dotenv_values
 
 from nerloop.errors import SettingsError
+from nerloop.private_file import write_private
 from nerloop.settings import SETTINGS_FILE, Settings
 
 ADMIN = "admin@example.com"
@@ -42,18 +41,9 @@ def ensure_secrets(settings: Settings) -> dict[str, str]:
         *(f"{name}={value}" for name, value in complete.items()),
     ]
     try:
-        _write_private(path, "\n".join(lines) + "\n")
+        write_private(path, "\n".join(lines) + "\n")
     except OSError as error:
         raise SettingsError(
             f"cannot write {path} ({error.strerror}); set NERLOOP_HOME to a folder that can be written"
         ) from None
     return complete
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # texts, tokens and logs are nobody else's
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
-        out.write(text)
-    partial.replace(path)

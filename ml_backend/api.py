@@ -1,0 +1,299 @@
+"""The REST API for people's own programs, `/api/v1`: predict, models and versions, training, decisions, projects.
+
+Label Studio's protocol is app.py's. Who may do what is access.py's; a viewer may do all that changes nothing.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from ml_backend.access import Operator, Viewer
+from ml_backend.model import services
+from ml_backend.problems import NotFound
+from nerloop.documents import Document, to_json
+from nerloop.jobs import fine_tune_id
+from nerloop.loop import Loop
+from nerloop.promotions import MODEL_NAME, STARTER_VERSION
+from nerloop.runtime import set_threads
+from nerloop.status import project_statuses
+from nerloop.versions import ModelVersion, version_named
+from sync.pull import labelled_documents
+from sync.push import pause, promote_by_hand, resume, roll_back
+
+MAX_TEXTS = 1000
+MAX_CHARACTERS = 100_000  # of one text
+GENERAL = "lac"  # the name of the starter model, which is there without any project
+SECONDS_BETWEEN_EVENTS = 1.0
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "What was sent is wrong; `detail` names the field and the fix"},
+    401: {"description": "No token that is known"},
+    403: {"description": "Only an operator may do this"},
+    404: {"description": "No such model, version or project"},
+    413: {"description": "The request is too large"},
+    422: {"description": "A field is missing or malformed"},
+    503: {"description": "Label Studio, Redis or the registry does not answer"},
+}
+router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
+
+ModelName = Annotated[str, Field(pattern=f"^{MODEL_NAME.pattern}$", description="A model (business line): medical")]
+VersionName = Annotated[str, Field(max_length=90, description="A version's name: medical-v7")]
+Text = Annotated[str, StringConstraints(max_length=MAX_CHARACTERS)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")  # a misspelt field is an error, never ignored
+
+
+class PredictRequest(_Strict):
+    """Texts to label with a model."""
+
+    model: ModelName = GENERAL
+    texts: list[Text] = Field(min_length=1, max_length=MAX_TEXTS)
+
+
+class FoundEntity(BaseModel):
+    """A span `[start, end)` in code points, its label, and the model's calibrated confidence in both."""
+
+    start: int
+    end: int
+    label: str
+    text: str
+    score: float | None
+
+
+class FoundDocument(BaseModel):
+    """The entities of one text, and the model's confidence in the text as a whole."""
+
+    entities: list[FoundEntity]
+    confidence: float
+
+
+class PredictResponse(BaseModel):
+    """One document a text, in order, and the version that made them."""
+
+    model_version: str
+    documents: list[FoundDocument]
+
+
+class ModelRow(BaseModel):
+    """A model, what serves it, and the projects it is bound to."""
+
+    model: str
+    production: str
+    projects: list[int]
+
+
+class VersionRow(BaseModel):
+    """A candidate that was trained: what the gate decided about it, and why."""
+
+    version: str
+    created_at: str | None
+    labels: list[str]
+    gate_f1: float | None
+    decision: str
+    reason: str
+    provisional: bool
+    in_production: bool
+
+
+class Training(BaseModel):
+    """A model's fine-tune on the queue or running; `state` is `idle` where there is none."""
+
+    state: str
+    progress: dict[str, Any] = {}
+    error: str = ""
+
+
+class Reason(_Strict):
+    """Why somebody decides something; kept in the promotion log with who did."""
+
+    why: str = Field(default="", max_length=1000)
+
+
+class RollbackRequest(Reason):
+    """Where to go back to; the production before this one where `to` is not given."""
+
+    to: str = Field(default="", max_length=90, description="A version's name, or `lac-starter`")
+
+
+class PromoteRequest(_Strict):
+    """Why a version is promoted by hand."""
+
+    why: str = Field(min_length=1, max_length=1000, pattern=r"\S")
+
+
+def known_model(model: ModelName) -> str:
+    """Return the model of the path; raises `NotFound` where nothing is known of it."""
+    loop = services().loop
+    known = model == GENERAL or any(binding.model == model for binding in loop.state.bindings())
+    if not known and not loop.registry.versions(model):
+        raise NotFound(f"there is no model {model!r}; GET /api/v1/models lists them")
+    return model
+
+
+KnownModel = Annotated[str, Depends(known_model)]
+
+
+@router.post("/predict")
+def predict(_: Viewer, request: PredictRequest) -> PredictResponse:
+    """Label texts with the version of a model that serves; `lac` is the starter model, which needs no project."""
+    loop = services().loop
+    if request.model not in loop.serving.versions():
+        known_model(request.model)
+    predictor = loop.serving.predictor(request.model)
+    set_threads(predictor.tagger.encoder.kind)
+    predictions = predictor.predict(request.texts)
+    return PredictResponse(
+        model_version=predictor.model_version,
+        documents=[
+            FoundDocument(
+                entities=[
+                    FoundEntity(start=e.start, end=e.end, label=e.label, text=text[e.start : e.end], score=e.score)
+                    for e in prediction.entities
+                ],
+                confidence=prediction.confidence,
+            )
+            for text, prediction in zip(request.texts, predictions, strict=True)
+        ],
+    )
+
+
+@router.get("/models")
+def models(_: Viewer) -> list[ModelRow]:
+    """List the models: the starter, those that projects are bound to, and those that have been trained."""
+    loop = services().loop
+    projects: dict[str, list[int]] = {GENERAL: [], **{model: [] for model in loop.registry.runs.models()}}
+    for binding in loop.state.bindings():
+        projects.setdefault(binding.model, []).append(binding.project_id)
+    return [
+        ModelRow(
+            model=model,
+            production=STARTER_VERSION if model == GENERAL else loop.registry.production(model).name,
+            projects=bound,
+        )
+        for model, bound in sorted(projects.items())
+    ]
+
+
+@router.get("/models/{model}/versions")
+def versions(_: Viewer, model: KnownModel) -> list[VersionRow]:
+    """List every version of a model, newest first, rejected ones too."""
+    loop = services().loop
+    serves = loop.registry.production(model).name
+    return [_version_row(version, serves) for version in loop.registry.versions(model)]
+
+
+@router.get("/models/{model}/training")
+def training(_: Viewer, model: KnownModel) -> Training:
+    """Tell how far a model's fine-tune is."""
+    return _training(services().loop, model)
+
+
+@router.get("/models/{model}/training/events", response_class=EventSourceResponse)
+async def training_events(_: Viewer, model: KnownModel) -> AsyncIterator[ServerSentEvent]:
+    """Send how far a model's fine-tune is whenever that changes (server-sent events), until it has ended."""
+    loop = services().loop
+    said = None
+    while said is None or said.state in {"queued", "started"}:
+        now = await run_in_threadpool(_training, loop, model)
+        if now != said:
+            yield ServerSentEvent(data=now.model_dump(), event="training")
+            said = now
+        await asyncio.sleep(SECONDS_BETWEEN_EVENTS)
+
+
+@router.post("/models/{model}/train", status_code=202)
+def train(_: Operator, model: KnownModel) -> dict[str, bool]:
+    """Queue a fine-tune, whatever the threshold says; `queued` is false where one is queued or running already."""
+    loop = services().loop
+    if not any(binding.model == model for binding in loop.state.bindings()):
+        raise NotFound(f"no project is bound to model {model!r}; `nerloop connect --project ID --model {model}` does")
+    return {"queued": loop.jobs.enqueue_fine_tune(model, forced=True)}
+
+
+@router.post("/models/{model}/rollback")
+def rollback(user: Operator, model: KnownModel, request: RollbackRequest) -> dict[str, str]:
+    """Put an earlier version into production again and pause automatic promotion; replicas and predictions follow."""
+    loop = services().loop
+    before, serves = roll_back(loop, model, request.to.strip(), user.name, request.why.strip())
+    return {"before": before, "production": serves}
+
+
+@router.post("/models/{model}/pause")
+def pause_model(user: Operator, model: KnownModel, request: Reason) -> dict[str, bool]:
+    """Keep production as it is until `resume`; `changed` is false where it was paused already."""
+    return {"changed": pause(services().loop, model, user.name, request.why.strip())}
+
+
+@router.post("/models/{model}/resume")
+def resume_model(user: Operator, model: KnownModel, request: Reason) -> dict[str, bool]:
+    """Let what passes the gate be promoted automatically again; `changed` is false where that was not paused."""
+    return {"changed": resume(services().loop, model, user.name, request.why.strip())}
+
+
+@router.post("/versions/{version}/promote")
+def promote(user: Operator, version: VersionName, request: PromoteRequest) -> dict[str, str]:
+    """Put a version into production by hand, whatever the gate said of it; replicas and predictions follow."""
+    loop = services().loop
+    named = version_named(version)
+    wanted = None if named is None else next((v for v in loop.registry.versions(named[0]) if str(v) == version), None)
+    if wanted is None:
+        raise NotFound(f"there is no version {version!r}; GET /api/v1/models/MODEL/versions lists them")
+    promote_by_hand(loop, wanted, user.name, request.why.strip())
+    return {"production": version}
+
+
+@router.get("/projects")
+def projects(_: Viewer) -> list[dict[str, Any]]:
+    """Tell where the loop of each bound project stands, as `nerloop status --json` does."""
+    return [asdict(project) for project in project_statuses(services().loop)]
+
+
+@router.get("/projects/{project_id}/export", response_class=StreamingResponse)
+def export(_: Viewer, project_id: int) -> StreamingResponse:
+    """Stream a project's labelled texts as JSONL, ordered by task: the same bytes as `nerloop export` writes."""
+    loop = services().loop
+    documents = labelled_documents(loop, loop.label_studio.project(project_id))
+    lines = _lines(documents)
+    first = next(lines, b"")  # what goes wrong at the start is still answered with a status of its own
+
+    def stream() -> Iterator[bytes]:
+        yield first
+        yield from lines
+
+    return StreamingResponse(
+        stream(),
+        media_type="application/x-ndjson",
+        headers={"Content-Disposition": f'attachment; filename="project-{project_id}.jsonl"'},
+    )
+
+
+def _lines(documents: Iterable[Document]) -> Iterator[bytes]:
+    for document in documents:
+        yield f"{to_json(document)}\n".encode()
+
+
+def _training(loop: Loop, model: str) -> Training:
+    job = loop.jobs.status(fine_tune_id(model))
+    return Training(state="idle") if job is None else Training(state=job.state, progress=job.progress, error=job.error)
+
+
+def _version_row(version: ModelVersion, serves: str) -> VersionRow:
+    return VersionRow(
+        version=str(version),
+        created_at=version.created_at.isoformat() if version.created_at else None,
+        labels=list(version.labels),
+        gate_f1=version.metrics.get("gate_f1"),
+        decision=version.decision,
+        reason=version.reason,
+        provisional=version.provisional,
+        in_production=str(version) == serves,
+    )

@@ -1,0 +1,69 @@
+"""The REST API on a whole stack, as a program of somebody else's calls it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from nerloop.demo import DEMO_FOLDER, create_project
+from nerloop.documents import labels_of, read_jsonl
+from nerloop.embedded.sandbox import Sandbox, wait_until
+from nerloop.promotions import STARTER_VERSION
+from nerloop.tasks import Project
+
+GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:8]
+
+
+@pytest.fixture
+def project(stack: Sandbox) -> Project:
+    """A connected project of eight tasks, five of them annotated; it stays, since others share the stack."""
+    label_studio = stack.loop.label_studio
+    made = create_project(label_studio, "api", GOLD, labels_of(GOLD))
+    stack.run("connect", "--project", str(made.id), "--model", "api", "--train-threshold", "1000")
+    for task, document in zip(label_studio.tasks(made), GOLD[:5], strict=False):
+        regions = made.label_config.regions(document.text, document.entities)
+        label_studio.create_annotation(task.id, regions, lead_time=1, parent_prediction=None)
+    return made
+
+
+@pytest.fixture
+def api(stack: Sandbox) -> Iterator[httpx.Client]:
+    """A client with the token that `nerloop user add` printed."""
+    token = stack.run("user", "add", "lina", "--role", "operator").stdout.strip()
+    url = f"{stack.loop.settings.backend_url}/api/v1"
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client:
+        yield client
+
+
+def test_an_export_is_byte_for_byte_what_the_command_writes(
+    stack: Sandbox, project: Project, api: httpx.Client, tmp_path: Path
+) -> None:
+    stack.run("export", "--project", str(project.id), "--output", str(tmp_path / "written.jsonl"))
+
+    answer = api.get(f"/projects/{project.id}/export")
+
+    assert answer.content == (tmp_path / "written.jsonl").read_bytes()
+    assert len(read_jsonl(tmp_path / "written.jsonl")) == 5
+    assert api.get("/projects/999999/export").status_code == 404
+
+
+def test_the_state_of_the_loop_is_what_the_command_shows(stack: Sandbox, project: Project, api: httpx.Client) -> None:
+    def ours() -> dict[str, object]:
+        return next(row for row in api.get("/projects").json() if row["project_id"] == project.id)
+
+    wait_until(lambda: ours()["stale"] == 0, 60, "the starter's predictions")
+
+    assert (ours()["model"], ours()["annotated"], ours()["production"]) == ("api", 5, STARTER_VERSION)
+    (model,) = (row for row in api.get("/models").json() if row["model"] == "api")
+    assert model["production"] == STARTER_VERSION
+    assert project.id in model["projects"]
+
+
+def test_nobody_gets_in_without_a_token_and_a_removed_user_is_out(stack: Sandbox, api: httpx.Client) -> None:
+    assert api.get("/models").status_code == 200
+    assert httpx.get(f"{api.base_url}models").status_code == 401
+
+    stack.run("user", "remove", "lina")
+
+    assert api.get("/models").status_code == 401

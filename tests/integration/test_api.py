@@ -1,0 +1,289 @@
+"""The REST API against the real app with a real Valkey and a real registry: who may do what, and what is answered."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings, strategies
+
+from ml_backend import model as backend_model
+from ml_backend.app import MAX_API_BODY_BYTES, app
+from ml_backend.services import Services
+from nerloop import checkpoint
+from nerloop.embedded.sandbox import wait_until
+from nerloop.gate import Decision
+from nerloop.jobs import fine_tune_id, refresh_id
+from nerloop.loop import Loop
+from nerloop.project_state import Binding
+from nerloop.promotions import STARTER_VERSION
+from nerloop.settings import Settings
+from nerloop.starter import fresh_starter
+from nerloop.users import Users
+from nerloop.versions import Candidate, ModelVersion
+
+TEXT = "张三在北京的阿里巴巴工作。"
+API = "/api/v1"
+READING = ("/models", "/models/medical/versions", "/models/medical/training", "/projects")
+DECIDING = (
+    ("/models/medical/train", {}),
+    ("/models/medical/rollback", {}),
+    ("/models/medical/pause", {}),
+    ("/models/medical/resume", {}),
+    ("/versions/medical-v1/promote", {"why": "audit"}),
+)
+
+
+@pytest.fixture
+def services(loop: Loop, valkey: str, monkeypatch: pytest.MonkeyPatch) -> Services:
+    environ = {"NERLOOP_HOME": str(loop.settings.home), "NERLOOP_REDIS_URL": valkey, "LABEL_STUDIO_API_KEY": "0" * 40}
+    made = Services(Settings.load({**environ, "LABEL_STUDIO_URL": "http://127.0.0.1:9"}))  # nothing listens there
+    monkeypatch.setattr(backend_model, "_services", lambda: made)
+    loop.state.save_binding(Binding(1, "medical", 50))
+    return made
+
+
+@pytest.fixture
+def anybody(services: Services) -> Iterator[TestClient]:
+    with TestClient(app) as client:
+        yield client
+
+
+@pytest.fixture
+def viewer(anybody: TestClient, services: Services) -> TestClient:
+    return with_token(anybody, Users(services.settings.users_file).add("wang", "viewer"))
+
+
+@pytest.fixture
+def operator(anybody: TestClient, services: Services) -> TestClient:
+    return with_token(anybody, Users(services.settings.users_file).add("lina", "operator"))
+
+
+def with_token(client: TestClient, token: str) -> TestClient:
+    return TestClient(client.app, headers={"Authorization": f"Bearer {token}"})
+
+
+def register(loop: Loop, folder: Path, decision: Decision) -> ModelVersion:
+    """Register a version that is the starter under another name."""
+    made = folder / f"made-{len(loop.registry.versions('medical'))}"
+    checkpoint.save(fresh_starter(), checkpoint.Provenance("lac", ""), made)
+    (folder / "dataset.jsonl").touch()
+    serves = loop.registry.production("medical")
+    candidate = Candidate(made, ("PER",), "", serves.name, serves.generation, {"gate_f1": 0.8})
+    return loop.registry.register("medical", candidate, folder / "dataset.jsonl", {}, decision)
+
+
+def check_problem(answer: Any, status: int, *words: str) -> None:
+    body = answer.json()
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert body["status"] == status
+    assert all(word in body["detail"] for word in words), body
+
+
+@pytest.mark.parametrize("path", READING)
+def test_an_anonymous_visitor_reads_nothing(anybody: TestClient, path: str) -> None:
+    check_problem(anybody.get(API + path), 401, "nerloop user add")
+    check_problem(with_token(anybody, "nerloop_guessed").get(API + path), 401)
+
+
+@pytest.mark.parametrize(("path", "body"), [("/predict", {"texts": [TEXT]}), *DECIDING])
+def test_an_anonymous_visitor_does_nothing(anybody: TestClient, path: str, body: dict[str, Any]) -> None:
+    check_problem(anybody.post(API + path, json=body), 401)
+
+
+@pytest.mark.parametrize(("path", "body"), DECIDING)
+def test_a_viewer_decides_nothing(viewer: TestClient, loop: Loop, path: str, body: dict[str, Any]) -> None:
+    check_problem(viewer.post(API + path, json=body), 403, "wang", "operator")
+
+    assert loop.jobs.status(fine_tune_id("medical")) is None
+    assert not loop.registry.promotion_log("medical").pause
+
+
+def test_label_studios_password_opens_label_studios_protocol_alone(anybody: TestClient) -> None:
+    check_problem(anybody.get(f"{API}/models", auth=("label-studio", "password")), 401)
+
+
+def test_texts_are_labelled_in_order_with_exact_offsets(viewer: TestClient) -> None:
+    texts = ["", "👩‍⚕️ " + TEXT, "没有实体的句子"]
+
+    answer = viewer.post(f"{API}/predict", json={"texts": texts}).json()
+
+    assert answer["model_version"] == STARTER_VERSION
+    found = [[entity["text"] for entity in document["entities"]] for document in answer["documents"]]
+    assert (found[0], found[1][-3:], found[2]) == ([], ["张三", "北京", "阿里巴巴"], [])
+    for entity in answer["documents"][1]["entities"]:
+        assert texts[1][entity["start"] : entity["end"]] == entity["text"]
+        assert 0 < entity["score"] <= 1
+
+
+def test_the_model_is_chosen_by_name(viewer: TestClient, loop: Loop, tmp_path: Path) -> None:
+    loop.registry.promote(register(loop, tmp_path, Decision(True, "better")))
+    loop.state.say_promoted("medical")
+
+    def version(model: str) -> str:
+        return str(viewer.post(f"{API}/predict", json={"model": model, "texts": [TEXT]}).json()["model_version"])
+
+    wait_until(lambda: version("medical") == "medical-v1", 60, "the promoted version to serve")
+    assert version("lac") == STARTER_VERSION
+    check_problem(viewer.post(f"{API}/predict", json={"model": "legal", "texts": [TEXT]}), 404, "legal")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "texts"),
+        ({"texts": []}, "texts"),
+        ({"texts": TEXT}, "texts"),
+        ({"texts": [1]}, "texts.0"),
+        ({"texts": ["长" * 100_001]}, "texts.0"),
+        ({"texts": [TEXT] * 1001}, "texts"),
+        ({"texts": [TEXT], "model": "../etc"}, "model"),
+        ({"texts": [TEXT], "modle": "lac"}, "modle"),
+    ],
+)
+def test_a_malformed_request_is_told_which_field(viewer: TestClient, body: dict[str, Any], field: str) -> None:
+    check_problem(viewer.post(f"{API}/predict", json=body), 422, f"field '{field}'")
+
+
+def test_half_an_emoji_is_refused_and_not_repeated(viewer: TestClient) -> None:
+    body = b'{"texts": ["\\ud83d in Beijing"]}'
+
+    answer = viewer.post(f"{API}/predict", content=body, headers={"Content-Type": "application/json"})
+
+    check_problem(answer, 422, "field 'texts.0'")
+
+
+def test_a_body_that_is_too_large_is_refused_with_and_without_an_announced_length(viewer: TestClient) -> None:
+    body = json.dumps({"texts": ["长" * 90_000] * 40}, ensure_ascii=False).encode()
+    assert len(body) > MAX_API_BODY_BYTES
+    kind = {"Content-Type": "application/json"}
+
+    check_problem(viewer.post(f"{API}/predict", content=body, headers=kind), 413, "fewer texts")
+    check_problem(viewer.post(f"{API}/predict", content=iter([body]), headers=kind), 413, "fewer texts")
+
+
+def test_models_and_versions_are_listed_with_what_the_gate_decided(
+    viewer: TestClient, loop: Loop, tmp_path: Path
+) -> None:
+    loop.registry.promote(register(loop, tmp_path, Decision(True, "better")))
+    register(loop, tmp_path, Decision(False, "worse"))
+
+    models = {row["model"]: row for row in viewer.get(f"{API}/models").json()}
+    versions = viewer.get(f"{API}/models/medical/versions").json()
+
+    assert models["medical"] == {"model": "medical", "production": "medical-v1", "projects": [1]}
+    assert models["lac"]["production"] == STARTER_VERSION
+    assert [(v["version"], v["decision"], v["reason"], v["in_production"]) for v in versions] == [
+        ("medical-v2", "rejected", "worse", False),
+        ("medical-v1", "promoted", "better", True),
+    ]
+    check_problem(viewer.get(f"{API}/models/legal/versions"), 404, "legal")
+
+
+def test_a_fine_tune_is_queued_once(operator: TestClient, loop: Loop) -> None:
+    assert operator.post(f"{API}/models/medical/train").json() == {"queued": True}
+    assert operator.post(f"{API}/models/medical/train").json() == {"queued": False}
+
+    assert operator.get(f"{API}/models/medical/training").json()["state"] == "queued"
+    check_problem(operator.post(f"{API}/models/lac/train"), 404, "nerloop connect")
+
+
+def test_how_a_fine_tune_goes_on_is_sent_as_it_changes_until_it_has_ended(
+    operator: TestClient, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ml_backend.api.SECONDS_BETWEEN_EVENTS", 0.05)
+    operator.post(f"{API}/models/medical/train")
+    heard = threading.Event()
+
+    def end() -> None:
+        heard.wait(20)
+        loop.redis.flushall()
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    states = []
+    with operator.stream("GET", f"{API}/models/medical/training/events") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        heard.set()  # the test client hands a stream over when it has ended
+        for line in answer.iter_lines():
+            if line.startswith("data:"):
+                states.append(json.loads(line.removeprefix("data:"))["state"])
+    ending.join()
+
+    assert states == ["queued", "idle"]
+
+
+def test_promote_rollback_pause_and_resume_keep_who_and_why(operator: TestClient, loop: Loop, tmp_path: Path) -> None:
+    register(loop, tmp_path, Decision(False, "worse"))
+
+    promoted = operator.post(f"{API}/versions/medical-v1/promote", json={"why": "审计"})
+    back = operator.post(f"{API}/models/medical/rollback", json={"why": "finds no drugs"})
+    paused = operator.post(f"{API}/models/medical/pause", json={})
+    resumed = operator.post(f"{API}/models/medical/resume", json={"why": "mended"})
+
+    assert promoted.json() == {"production": "medical-v1"}
+    assert back.json() == {"before": "medical-v1", "production": STARTER_VERSION}
+    assert (paused.json(), resumed.json()) == ({"changed": False}, {"changed": True})
+    log = loop.registry.promotion_log("medical")
+    assert [(entry.kind, entry.by, entry.why) for entry in log.valid] == [
+        ("forced", "lina", "审计"),
+        ("rollback", "lina", "finds no drugs"),
+    ]
+    assert loop.jobs.status(refresh_id(1)) is not None  # predictions follow
+
+
+def test_what_cannot_be_decided_is_answered_with_the_way_out(operator: TestClient) -> None:
+    check_problem(operator.post(f"{API}/versions/medical-v9/promote", json={"why": "x"}), 404, "versions lists them")
+    check_problem(operator.post(f"{API}/versions/latest/promote", json={"why": "x"}), 404)
+    check_problem(operator.post(f"{API}/versions/medical-v1/promote", json={"why": " "}), 422, "field 'why'")
+    check_problem(operator.post(f"{API}/models/medical/rollback", json={}), 400, "in production already")
+
+
+def test_label_studio_being_away_is_a_503_that_says_so(viewer: TestClient) -> None:
+    check_problem(viewer.get(f"{API}/projects"), 503, "Label Studio does not answer")
+    check_problem(viewer.get(f"{API}/projects/1/export"), 503, "Label Studio does not answer")
+
+
+def test_an_unknown_path_of_the_api_is_a_problem_too(viewer: TestClient) -> None:
+    check_problem(viewer.get(f"{API}/nothing"), 404)
+    check_problem(viewer.put(f"{API}/models"), 405)
+
+
+def test_the_description_of_the_api_names_its_paths_and_not_label_studios(anybody: TestClient) -> None:
+    paths = anybody.get(f"{API}/openapi.json").json()["paths"]
+
+    assert f"{API}/predict" in paths
+    assert all(path.startswith(API) for path in paths)
+    assert anybody.get("/docs").status_code == 404  # it would load its scripts from the internet
+
+
+def test_no_request_that_the_description_allows_makes_the_server_fail(operator: TestClient) -> None:
+    """Label Studio, which is away, is left out."""
+    described = schemathesis.openapi.from_dict(operator.get(f"{API}/openapi.json").json())
+    operations = [found.ok() for found in described.exclude(path_regex="/projects|/events").get_all_operations()]
+
+    for operation in operations:
+        try_whatever(operator, operation)
+
+    assert len(operations) == 9
+
+
+def try_whatever(client: TestClient, operation: Any) -> None:
+    """Send what is generated from the description, for any model and for one that there is."""
+
+    @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy(), known=strategies.booleans())
+    def send(case: schemathesis.Case, known: bool) -> None:
+        if known and "model" in case.path_parameters:
+            case.path_parameters["model"] = "medical"
+        arguments = case.as_transport_kwargs()
+        sent = {key: arguments[key] for key in ("json", "params", "content") if key in arguments}
+        answer = client.request(case.method, case.formatted_path, **sent)
+        assert answer.status_code < 500, answer.text
+
+    send()
