@@ -9,7 +9,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down status ui test check unit clean
+.PHONY: help install up down status ui test check lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,13 +31,15 @@ ui: install  ## MLflow's page on runs, versions and promotions
 test: install $(VENV)/.installed-dev  ## run all tests, fast ones first
 	@$(BIN)/python -m pytest tests/unit tests/integration tests/e2e tests/faults
 
-check: $(VENV)/.installed $(VENV)/.installed-dev  ## format, lint, types, import rules, compose file, unit tests
+check: lint  ## lint, and the unit tests
+	@$(BIN)/python -m pytest --quiet tests/unit
+
+lint: $(VENV)/.installed $(VENV)/.installed-dev  ## format, lint, types, import rules, compose file
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@if [ -f docker-compose.yml ]; then $(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml; fi
-	@$(BIN)/python -m pytest --quiet tests/unit
 
 clean:  ## remove both environments and all local data (asks first)
 	@printf 'Remove the environments and .nerloop with all its labels and models? [y/N] '; read answer; [ "$$answer" = y ]
