@@ -16,9 +16,10 @@ from nerloop.split import hash_fraction, side_of
 Vectors = Callable[[Sequence[str]], "np.ndarray[tuple[int, int], np.dtype[np.float32]]"]
 """Returns a vector for each text [len(texts), size], near for texts that are alike to the model."""
 
+RANDOM = "random"
 DIVERSE = "diverse"
 STRATEGIES: dict[str, Callable[[str, Prediction], float]] = {
-    "random": lambda text, _: hash_fraction(text, salt="random:"),
+    RANDOM: lambda text, _: hash_fraction(text, salt="random:"),
     "least-confidence": lambda _, prediction: 1 - prediction.uncertainty.least_confidence,
     "mnlp": lambda _, prediction: math.exp(prediction.uncertainty.mnlp),
     "entropy": lambda _, prediction: math.exp(-prediction.uncertainty.token_entropy),
@@ -51,19 +52,29 @@ class Order:
 
 
 def serving_scores(
-    texts: Sequence[str], predictions: Sequence[Prediction], order: Order, vectors: Vectors
+    texts: Sequence[str],
+    predictions: Sequence[Prediction],
+    order: Order,
+    vectors: Vectors,
+    *,
+    knows_labels: bool = True,
 ) -> list[float]:
     """Return one score in [0, 1] a text.
 
     The strategy ranks the texts, and those that nearly repeat one before them go to the end. The score of a rank is
     that of the text which is as far down by doubt alone, so that scores of different calls can be compared. A text that
     comes up by chance takes a rank by chance, and is spread over the whole order.
+
+    A model that knows none of the labels has no doubt to go by: then the texts come in an order of chance whose head is
+    spread, so that the first ones to be labelled are as different as can be.
     """
-    sure = [STRATEGIES[order.strategy](text, one) for text, one in zip(texts, predictions, strict=True)]
+    rank = STRATEGIES[order.strategy if knows_labels else RANDOM]
+    sure = [rank(text, one) for text, one in zip(texts, predictions, strict=True)]
     ranked = sorted((n for n, text in enumerate(texts) if not order.by_chance(text)), key=sure.__getitem__)
     values = [sure[number] for number in ranked]
-    if order.strategy == DIVERSE:
-        ranked = _spread(ranked[:SPREAD], texts, sure, vectors) + ranked[SPREAD:]
+    if order.strategy == DIVERSE or (not knows_labels and order.strategy != RANDOM):
+        doubts = [1 - sure[number] if knows_labels else 1.0 for number in ranked[:SPREAD]]
+        ranked = _spread(ranked[:SPREAD], texts, doubts, vectors) + ranked[SPREAD:]
     score_of = dict(zip(_repeats_last(ranked, texts), values, strict=True))
 
     def drawn(text: str) -> float:
@@ -73,14 +84,14 @@ def serving_scores(
     return [round(score_of.get(number, drawn(text)), 6) for number, text in enumerate(texts)]
 
 
-def _spread(ranked: Sequence[int], texts: Sequence[str], sure: Sequence[float], vectors: Vectors) -> list[int]:
+def _spread(ranked: Sequence[int], texts: Sequence[str], doubts: Sequence[float], vectors: Vectors) -> list[int]:
     """Return the numbers in the order of doubt × distance to the nearest text before (cosine, centred vectors)."""
     if len(ranked) < 2:
         return list(ranked)
     found = vectors([texts[number] for number in ranked])
     found = found - found.mean(0)
     found = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
-    doubt = 1 - np.array([sure[number] for number in ranked])
+    doubt = np.array(doubts)
     distance = np.ones(len(ranked))
     left = np.ones(len(ranked), dtype=bool)
     chosen = []

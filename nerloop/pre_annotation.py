@@ -32,7 +32,13 @@ def pre_annotate(
     """
     shown_as = config.shown_as(predictor.labels)
     predictions = predictor.with_labels(shown_as).predict(texts)
-    scores = serving_scores(texts, predictions, order_of(settings), lambda chosen: predictor.vectors(chosen).numpy())
+    scores = serving_scores(
+        texts,
+        predictions,
+        order_of(settings),
+        lambda chosen: predictor.vectors(chosen).numpy(),
+        knows_labels=bool(shown_as),
+    )
     terms_as = config.shown_as(terms.labels)
     made = []
     for text, one in zip(texts, _above_thresholds(predictions, predictor.tagger.thresholds, shown_as), strict=True):

@@ -91,6 +91,22 @@ def test_of_two_alike_texts_one_comes_early_and_the_other_waits_for_others():
     assert sorted(found) == sorted(confidences)  # the same scores in another order
 
 
+def test_a_model_that_knows_none_of_the_labels_ranks_by_difference_and_not_by_its_doubt():
+    """Three texts about fever, alike to the model, and one about the heart, of which it is surest: that comes 2nd."""
+    texts = ["发烧三天", "高烧两天", "低烧一周", "心慌气短"]
+    vector_of = dict(zip(texts, np.array([[1.0, 0.1], [1.0, 0.0], [1.0, -0.1], [-1.0, 0.0]]), strict=True))
+
+    def found(strategy, confidences):
+        made = [prediction(confidence) for confidence in confidences]
+        order = Order(strategy, 0, 0, 0)
+        return serving_scores(texts, made, order, lambda t: np.array([vector_of[x] for x in t]), knows_labels=False)
+
+    scored = found("confidence", [0.1, 0.11, 0.12, 0.9])
+    assert "心慌气短" in [texts[n] for n in served(scored)][:2]
+    assert found("confidence", [0.9, 0.1, 0.5, 0.1]) == found("mnlp", [0.1] * 4) == scored
+    assert sorted(scored) == sorted(found("random", [0.1] * 4))
+
+
 def test_a_text_that_nearly_repeats_one_before_goes_to_the_end():
     texts = ["患者自述头痛三天，来我院就诊", "患者自述头痛三天，来我院就诊。", "快递还没有到", "屏幕碎了"]
 

@@ -64,6 +64,18 @@ def test_what_lies_below_its_threshold_is_hidden_and_the_order_stays() -> None:
     assert all(p.entities for p, _ in pre_annotate(Predictor(tagger, "lac-starter"), merged, TEXTS, Settings()))
 
 
+def test_the_doubt_of_a_model_that_knows_no_label_of_the_project_does_not_order_its_tasks() -> None:
+    texts = [f"患者第{number}次服用布洛芬后头痛" + "并有发热咳嗽乏力" * (number % 7) for number in range(30)]
+
+    def scores(label: str, strategy: str) -> list[float]:
+        config = parse_label_config(EXAMPLE.replace('value="PER"', f'value="{label}"'))
+        settings = Settings(strategy=strategy, random_share=0.0)
+        return [score for _, score in pre_annotate(Predictor(starter(), "lac-starter"), config, texts, settings)]
+
+    assert scores("DRUG", "confidence") == scores("DRUG", "mnlp")
+    assert scores("PER", "confidence") != scores("PER", "mnlp")
+
+
 def text_on(side):
     return next(text for n in count() if side_of(text := f"张三因头痛开始服用布洛芬，第{n}天。", 0.1, 0.1) == side)
 
