@@ -40,7 +40,12 @@ DECIDING = (
 
 @pytest.fixture
 def services(loop: Loop, valkey: str, monkeypatch: pytest.MonkeyPatch) -> Services:
-    environ = {"NERLOOP_HOME": str(loop.settings.home), "NERLOOP_REDIS_URL": valkey, "LABEL_STUDIO_API_KEY": "0" * 40}
+    environ = {
+        "NERLOOP_HOME": str(loop.settings.home),
+        "NERLOOP_REDIS_URL": valkey,
+        "LABEL_STUDIO_API_KEY": "0" * 40,
+        "NERLOOP_POLL_SECONDS": "1",
+    }
     made = Services(Settings.load({**environ, "LABEL_STUDIO_URL": "http://127.0.0.1:9"}))  # nothing listens there
     monkeypatch.setattr(backend_model, "_services", lambda: made)
     loop.state.save_binding(Binding(1, "medical", 50))
@@ -128,7 +133,7 @@ def test_the_model_is_chosen_by_name(viewer: TestClient, loop: Loop, tmp_path: P
     def version(model: str) -> str:
         return str(viewer.post(f"{API}/predict", json={"model": model, "texts": [TEXT]}).json()["model_version"])
 
-    wait_until(lambda: version("medical") == "medical-v1", 60, "the promoted version to serve")
+    wait_until(lambda: version("medical") == "medical-v1", 180, "the promoted version to serve")
     assert version("lac") == STARTER_VERSION
     check_problem(viewer.post(f"{API}/predict", json={"model": "legal", "texts": [TEXT]}), 404, "legal")
 
