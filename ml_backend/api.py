@@ -25,7 +25,7 @@ from nerloop.runtime import set_threads
 from nerloop.status import project_statuses
 from nerloop.versions import ModelVersion, version_named
 from sync.pull import labelled_documents
-from sync.push import pause, promote_by_hand, resume, roll_back
+from sync.push import is_known, pause, promote_by_hand, resume, roll_back
 
 MAX_TEXTS = 1000
 MAX_CHARACTERS = 100_000  # of one text
@@ -132,9 +132,7 @@ class PromoteRequest(_Strict):
 
 def known_model(model: ModelName) -> str:
     """Return the model of the path; raises `NotFound` where nothing is known of it."""
-    loop = services().loop
-    known = model == GENERAL or any(binding.model == model for binding in loop.state.bindings())
-    if not known and not loop.registry.versions(model):
+    if model != GENERAL and not is_known(services().loop, model):
         raise NotFound(f"there is no model {model!r}; GET /api/v1/models lists them")
     return model
 

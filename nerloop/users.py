@@ -82,7 +82,7 @@ class Users:
 
     def _change(self, change: Callable[[list[User]], list[User]]) -> None:
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # as write_private does; the lock is first
             with FileLock(f"{self._file}.lock"):
                 rows = [asdict(user) for user in change(self.all())]
                 write_private(self._file, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")

@@ -79,9 +79,14 @@ def resume(loop: Loop, model: str, by: str, why: str) -> bool:
 
 def known_log(loop: Loop, model: str) -> PromotionLog:
     """Return the log of a model; raises `BadInput` for one that no project feeds and that has no version."""
-    if not loop.registry.versions(check_model_name(model)) and model not in {b.model for b in loop.state.bindings()}:
+    if not is_known(loop, check_model_name(model)):
         raise BadInput(f"no project is connected to model {model!r}; see `nerloop status`")
     return loop.registry.promotion_log(model)
+
+
+def is_known(loop: Loop, model: str) -> bool:
+    """Tell whether a project feeds a model or it has a version."""
+    return any(binding.model == model for binding in loop.state.bindings()) or bool(loop.registry.versions(model))
 
 
 def _number(model: str, name: str) -> int:

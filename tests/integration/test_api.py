@@ -11,6 +11,7 @@ import schemathesis
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings, strategies
 
+from ml_backend import api
 from ml_backend import model as backend_model
 from ml_backend.app import MAX_API_BODY_BYTES, app
 from ml_backend.services import Services
@@ -161,6 +162,7 @@ def test_half_an_emoji_is_refused_and_not_repeated(viewer: TestClient) -> None:
     answer = viewer.post(f"{API}/predict", content=body, headers={"Content-Type": "application/json"})
 
     check_problem(answer, 422, "field 'texts.0'")
+    assert "Beijing" not in answer.text
 
 
 def test_a_body_that_is_too_large_is_refused_with_and_without_an_announced_length(viewer: TestClient) -> None:
@@ -203,18 +205,24 @@ def test_how_a_fine_tune_goes_on_is_sent_as_it_changes_until_it_has_ended(
 ) -> None:
     monkeypatch.setattr("ml_backend.api.SECONDS_BETWEEN_EVENTS", 0.05)
     operator.post(f"{API}/models/medical/train")
-    heard = threading.Event()
+    read = threading.Event()
+    training = api._training
+
+    def noted(loop: Loop, model: str) -> api.Training:
+        found = training(loop, model)
+        read.set()
+        return found
 
     def end() -> None:
-        heard.wait(20)
+        read.wait(20)
         loop.redis.flushall()
 
+    monkeypatch.setattr(api, "_training", noted)
     ending = threading.Thread(target=end)
     ending.start()
     states = []
     with operator.stream("GET", f"{API}/models/medical/training/events") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
-        heard.set()  # the test client hands a stream over when it has ended
         for line in answer.iter_lines():
             if line.startswith("data:"):
                 states.append(json.loads(line.removeprefix("data:"))["state"])
