@@ -85,8 +85,8 @@ def known_log(loop: Loop, model: str) -> PromotionLog:
 
 
 def is_known(loop: Loop, model: str) -> bool:
-    """Tell whether a project feeds a model or it has a version."""
-    return any(binding.model == model for binding in loop.state.bindings()) or bool(loop.registry.versions(model))
+    """Tell whether a model has a version or a project feeds it; Redis is asked last: one can roll back without it."""
+    return bool(loop.registry.versions(model)) or any(binding.model == model for binding in loop.state.bindings())
 
 
 def _number(model: str, name: str) -> int:

@@ -36,7 +36,12 @@ def files(loop: Loop, version: ModelVersion) -> list[str]:
 
 
 def keeping_one(loop: Loop) -> Loop:
-    environ = {"NERLOOP_HOME": str(loop.settings.home), "NERLOOP_REGISTRY_URL": loop.settings.registry_url}
+    """The same registry, and a Redis that is down: neither retention nor a rollback may need it."""
+    environ = {
+        "NERLOOP_HOME": str(loop.settings.home),
+        "NERLOOP_REGISTRY_URL": loop.settings.registry_url,
+        "NERLOOP_REDIS_URL": "redis://127.0.0.1:1/0",
+    }
     return Loop(Settings.load({**environ, "NERLOOP_KEEP_VERSIONS": "1", "NERLOOP_KEEP_DAYS": "0"}))
 
 
