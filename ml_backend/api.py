@@ -1,34 +1,30 @@
-"""The REST API for people's own programs, `/api/v1`: predict, models and versions, training, decisions, projects.
+"""The REST API for people's own programs, `/api/v1`: predict, models and versions, training, decisions.
 
-Label Studio's protocol is app.py's. Who may do what is access.py's; a viewer may do all that changes nothing.
+Projects are api_projects.py's, Label Studio's protocol is app.py's. Who may do what is access.py's: a viewer may do all
+that changes neither what serves nor what trains.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field
 
+from ml_backend import api_projects
 from ml_backend.access import Operator, Viewer
+from ml_backend.fields import MAX_TEXTS, ModelName, Strict, Text, VersionName
 from ml_backend.model import services
 from ml_backend.problems import NotFound
-from nerloop.documents import Document, to_json
 from nerloop.jobs import fine_tune_id
 from nerloop.loop import Loop
-from nerloop.promotions import MODEL_NAME, STARTER_VERSION
+from nerloop.promotions import STARTER_VERSION
 from nerloop.runtime import set_threads
-from nerloop.status import project_statuses
 from nerloop.versions import ModelVersion, version_named
-from sync.pull import labelled_documents
 from sync.push import is_known, pause, promote_by_hand, resume, roll_back
 
-MAX_TEXTS = 1000
-MAX_CHARACTERS = 100_000  # of one text
 GENERAL = "lac"  # the name of the starter model, which is there without any project
 SECONDS_BETWEEN_EVENTS = 1.0
 
@@ -42,17 +38,10 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     503: {"description": "Label Studio, Redis or the registry does not answer"},
 }
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
-
-ModelName = Annotated[str, Field(pattern=f"^{MODEL_NAME.pattern}$", description="A model (business line): medical")]
-VersionName = Annotated[str, Field(max_length=90, description="A version's name: medical-v7")]
-Text = Annotated[str, StringConstraints(max_length=MAX_CHARACTERS)]
+router.include_router(api_projects.router)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")  # a misspelt field is an error, never ignored
-
-
-class PredictRequest(_Strict):
+class PredictRequest(Strict):
     """Texts to label with a model."""
 
     model: ModelName = GENERAL
@@ -112,7 +101,7 @@ class Training(BaseModel):
     error: str = ""
 
 
-class Reason(_Strict):
+class Reason(Strict):
     """Why somebody decides something; kept in the promotion log with who did."""
 
     why: str = Field(default="", max_length=1000)
@@ -124,7 +113,7 @@ class RollbackRequest(Reason):
     to: str = Field(default="", max_length=90, description="A version's name, or `lac-starter`")
 
 
-class PromoteRequest(_Strict):
+class PromoteRequest(Strict):
     """Why a version is promoted by hand."""
 
     why: str = Field(min_length=1, max_length=1000, pattern=r"\S")
@@ -247,36 +236,6 @@ def promote(user: Operator, version: VersionName, request: PromoteRequest) -> di
         raise NotFound(f"there is no version {version!r}; GET /api/v1/models/MODEL/versions lists them")
     promote_by_hand(loop, wanted, user.name, request.why.strip())
     return {"production": version}
-
-
-@router.get("/projects")
-def projects(_: Viewer) -> list[dict[str, Any]]:
-    """Tell where the loop of each bound project stands, as `nerloop status --json` does."""
-    return [asdict(project) for project in project_statuses(services().loop)]
-
-
-@router.get("/projects/{project_id}/export", response_class=StreamingResponse)
-def export(_: Viewer, project_id: int) -> StreamingResponse:
-    """Stream a project's labelled texts as JSONL, ordered by task: the same bytes as `nerloop export` writes."""
-    loop = services().loop
-    documents = labelled_documents(loop, loop.label_studio.project(project_id))
-    lines = _lines(documents)
-    first = next(lines, b"")  # what goes wrong at the start is still answered with a status of its own
-
-    def stream() -> Iterator[bytes]:
-        yield first
-        yield from lines
-
-    return StreamingResponse(
-        stream(),
-        media_type="application/x-ndjson",
-        headers={"Content-Disposition": f'attachment; filename="project-{project_id}.jsonl"'},
-    )
-
-
-def _lines(documents: Iterable[Document]) -> Iterator[bytes]:
-    for document in documents:
-        yield f"{to_json(document)}\n".encode()
 
 
 def _training(loop: Loop, model: str) -> Training:

@@ -22,7 +22,7 @@ from ml_backend import api, problems
 from ml_backend.events import take_event
 from ml_backend.model import RanerBackend, services
 from ml_backend.problems import BodyLimit, Unauthorized
-from ml_backend.watcher import Watcher
+from ml_backend.watcher import Watcher, tidy_memory
 from nerloop.errors import BadInput, NerLoopError, QueueUnreachable
 from nerloop.label_config import parse_label_config
 from nerloop.logs import set_up_logs
@@ -38,6 +38,9 @@ MAX_API_BODY_BYTES = 10_000_000
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     set_up_logs()
+    loop = services().loop
+    loop.registry, loop.serving  # noqa: B018 -- their imports take seconds, in which a request would wait
+    tidy_memory()
     watcher = Watcher(services())
     watcher.start()
     yield

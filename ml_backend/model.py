@@ -18,7 +18,7 @@ from nerloop.label_config import parse_label_config
 from nerloop.pre_annotation import pre_annotate
 from nerloop.runtime import set_threads
 from nerloop.settings import Settings
-from nerloop.tasks import task_text
+from nerloop.tasks import is_feedback, task_text
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,8 @@ class RanerBackend(LabelStudioMLBase):  # type: ignore[misc]  # label_studio_ml 
             if not text:
                 logger.warning("Task %s: data field %r is missing, empty or no string", task.get("id"), config.field)
         usable = [text or "" for text in texts]
-        made = pre_annotate(predictor, config, usable, held.settings, held.loop.terms.of(model))
+        feedback = [is_feedback(task.get("data")) for task in tasks]
+        made = pre_annotate(predictor, config, usable, held.settings, held.loop.terms.of(model), feedback=feedback)
         return [
             {
                 "result": config.regions(text, prediction.entities),

@@ -112,14 +112,14 @@ class Watcher:
                     logger.warning("Still serving %s as %s: %s", model, serving.versions()[model], error)
                 return
             serving.predictor(model)  # from the cache of this machine, or not at all
-        _tidy_memory()
+        tidy_memory()
 
 
-def _tidy_memory() -> None:
+def tidy_memory() -> None:
     """Give back what the old version took, now and not in the middle of a request.
 
     What is left lives on and is not looked through again: one full collection of all that the imports made stops every
-    request for half a second. It comes at the start, when the first model was loaded; later ones look at little.
+    request for a quarter of a second. So the first comes before the first request; later ones look at little.
     """
     gc.collect()
     gc.freeze()

@@ -29,6 +29,7 @@ STRATEGIES: dict[str, Callable[[str, Prediction], float]] = {
 }
 """How sure a model is of a text by each strategy, in [0, 1]: the least sure comes first."""
 
+FIRST = 0.0  # the serving score of what comes before all that a strategy ranks
 SPREAD = 500  # tasks at the head of the order that `diverse` spreads: what can be labelled until the next model
 
 

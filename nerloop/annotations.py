@@ -56,7 +56,7 @@ def labelled(project: Project, task: Task, strategy: AnnotationStrategy) -> Labe
     votes = Counter(entity for annotation in speaking for entity in read[annotation.id][0])
     entities = tuple(sorted(entity for entity, count in votes.items() if 2 * count > len(speaking)))
     conflicting = len({read[annotation.id][0] for annotation in voters}) > 1
-    return Labelled(Document(document_id(project.id, task.id), task.text, entities), conflicting)
+    return Labelled(Document(document_id(project.id, task.id), task.text, entities, task.feedback), conflicting)
 
 
 def _speaking(

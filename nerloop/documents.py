@@ -29,11 +29,15 @@ class Entity:
 
 @dataclass(frozen=True)
 class Document:
-    """A text with its entities; `id` is empty where the source has none."""
+    """A text with its entities; `id` is empty where the source has none.
+
+    `feedback` is that of a text somebody sent because a model was wrong about it: it may never measure a model.
+    """
 
     id: str
     text: str
     entities: tuple[Entity, ...] = ()
+    feedback: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,8 @@ def to_json(document: Document) -> str:
     }
     if document.id:
         row["id"] = document.id
+    if document.feedback:
+        row["meta"] = {"feedback": True}
     line = json.dumps(row, ensure_ascii=False)
     try:
         line.encode()
@@ -141,7 +147,7 @@ def text_row(line: str) -> dict[str, Any]:
 
 
 def from_json(line: str) -> Document:
-    """Read one JSONL line: `{"text": …, "entities": [{"category", "start", "end"}]}` with an optional `id`.
+    """Read one JSONL line: `{"text": …, "entities": [{"category", "start", "end"}]}` with an optional `id` and `meta`.
 
     Raises `BadInput` naming the wrong field.
     """
@@ -157,7 +163,9 @@ def from_json(line: str) -> Document:
         entity = Entity(item["start"], item["end"], item["category"])
         check_entity(entity, row["text"])
         entities.append(entity)
-    return Document("" if row.get("id") is None else str(row["id"]), row["text"], tuple(sorted(entities)))
+    meta = row.get("meta")
+    feedback = isinstance(meta, dict) and meta.get("feedback") is True
+    return Document("" if row.get("id") is None else str(row["id"]), row["text"], tuple(sorted(entities)), feedback)
 
 
 def read_jsonl(path: Path) -> list[Document]:

@@ -91,6 +91,15 @@ class LabelStudio:
         """Import tasks, each `{"data": {...}}`, in one request."""
         self._call("POST", f"api/projects/{project_id}/import", body=list(rows), once=True)
 
+    def create_task(self, project: Project, data: Json) -> int:
+        """Create one task and return its id."""
+        return int(self._call("POST", "api/tasks/", body={"project": project.id, "data": data}, once=True)["id"])
+
+    def mark_task(self, task_id: int, field: str, value: str) -> None:
+        """Set one field of a task's data; all others stay."""
+        data = self._call("GET", f"api/tasks/{task_id}/")["data"]
+        self._call("PATCH", f"api/tasks/{task_id}/", body={"data": {**data, field: value}})
+
     def tasks(
         self,
         project: Project,
@@ -100,13 +109,15 @@ class LabelStudio:
         min_predictions: int = 0,
         changed_since: datetime | None = None,
         ids: Sequence[int] = (),
+        containing: str = "",
         bare: bool = False,
         page_size: int = PAGE,
     ) -> Iterator[Task]:
         """Yield tasks by id, a page at a time: all, only annotated (or not), only those without a version's prediction.
 
         `changed_since` asks for those whose `updated_at` is not before it, `ids` for these only (some hundreds: they
-        stand in the address). `bare` leaves out annotations and predictions, which is faster. Safe against tasks that
+        stand in the address), `containing` for those whose text holds it, whatever the case of its letters. `bare`
+        leaves out annotations and predictions, which is faster. Safe against tasks that
         leave the filter while the pages are read: each page starts behind the last id.
         """
         wanted = _conditions(annotated, lacking_version, min_predictions)
@@ -115,6 +126,8 @@ class LabelStudio:
             wanted.append(_condition("updated_at", "greater_or_equal", "Datetime", moment))
         if ids:
             wanted.append(_condition("id", "in_list", "List", list(ids)))
+        if containing:
+            wanted.append(_containing(project, containing))
         last = 0
         while True:
             conditions = [*wanted, _condition("id", "greater", "Number", last)]
@@ -143,8 +156,7 @@ class LabelStudio:
         """
         conditions = _conditions(False, None, 0)
         if containing:
-            field = f"data.{project.label_config.field}"
-            conditions.append(_condition(field, "contains", "String", containing))
+            conditions.append(_containing(project, containing))
         page = self._task_page(project.id, conditions, limit, order="tasks:predictions_score")
         return [read_task(row, project.label_config) for row in page["tasks"]]
 
@@ -225,10 +237,10 @@ class LabelStudio:
         path = f"api/projects/{project.id}/import/predictions"
         return int(self._call("POST", path, body=rows, once=True)["created"])
 
-    def change_prediction(self, prediction_id: int, result: Sequence[Json]) -> None:
-        """Replace the regions of a stored prediction, which keeps its id and version; one that is gone is fine."""
+    def change_prediction(self, prediction_id: int, **values: Any) -> None:
+        """Change fields of a stored prediction (`result`, `score`); one that is gone is fine."""
         try:
-            self._call("PATCH", f"api/predictions/{prediction_id}/", body={"result": list(result)})
+            self._call("PATCH", f"api/predictions/{prediction_id}/", body=values)
         except ProjectNotFound:
             logger.debug("Prediction %s was already gone", prediction_id)
 
@@ -361,6 +373,10 @@ def _conditions(annotated: bool | None, lacking_version: str | None, min_predict
     if min_predictions:
         conditions.append(_condition("total_predictions", "greater", "Number", min_predictions - 1))
     return conditions
+
+
+def _containing(project: Project, text: str) -> Json:
+    return _condition(f"data.{project.label_config.field}", "contains", "String", text)
 
 
 def _condition(column: str, operator: str, kind: str, value: object) -> Json:

@@ -6,7 +6,7 @@ The ML backend answers with it and a refresh stores it, so that a task looks the
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nerloop.acquisition import Order, serving_scores
+from nerloop.acquisition import FIRST, Order, serving_scores
 from nerloop.documents import Prediction
 from nerloop.gazetteer import Gazetteer
 from nerloop.known_terms import NO_TERMS
@@ -22,9 +22,17 @@ def order_of(settings: Settings) -> Order:
 
 
 def pre_annotate(
-    predictor: Predictor, config: LabelConfig, texts: Sequence[str], settings: Settings, terms: Gazetteer = NO_TERMS
+    predictor: Predictor,
+    config: LabelConfig,
+    texts: Sequence[str],
+    settings: Settings,
+    terms: Gazetteer = NO_TERMS,
+    *,
+    feedback: Sequence[bool] = (),
 ) -> list[tuple[Prediction, float]]:
     """Return one (prediction, serving score) a text, in order; the lowest score is served first.
+
+    Where `feedback` says so, one flag a text, a text comes before all others: somebody waits for its correction.
 
     Entities of which the model is less sure than its thresholds are hidden. Known terms fill the gaps that are left,
     except in held-out texts, which measure the model; those show nothing where the settings say that they are labelled
@@ -46,6 +54,8 @@ def pre_annotate(
             made.append(replace(one, entities=terms.fill(text, one.entities, terms_as)))
         else:
             made.append(replace(one, entities=()) if settings.blind_held_out else one)
+    if feedback:
+        scores = [FIRST if is_first else score for score, is_first in zip(scores, feedback, strict=True)]
     return list(zip(made, scores, strict=True))
 
 

@@ -5,13 +5,15 @@ nerloop:waiting:MODEL        zset  ids of annotations changed since the last dec
 nerloop:memory:MODEL         str  {surface: [label, score]} that annotators labelled alike; from the labels
 nerloop:memory-basis:MODEL   str  fingerprint of the labels and settings that the memory was made from
 nerloop:memory-pending:MODEL set  surfaces that stored predictions may not show as the memory has them
+nerloop:feedback:PROJECT     lock  of who stores error feedback on a project, gone by itself
 nerloop:replica:ID           str   {model: version} a backend replica serves; gone when the replica is
 nerloop:promotions           channel, says that a model's production has changed (a hint)
 nerloop:memories             channel, says that a model's label memory has changed (a hint)
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -205,6 +207,13 @@ class ProjectState:
         """Forget the label memory of a model that no project feeds any more."""
         with redis_errors():
             self._redis.delete(_memory_key(model), _basis_key(model), _pending_key(model))
+
+    @contextmanager
+    def feedback_lock(self, project_id: int) -> Iterator[None]:
+        """Let one at a time store error feedback on a project; raises `QueueUnreachable` where that takes too long."""
+        lock = self._redis.lock(f"nerloop:feedback:{project_id}", timeout=60, blocking_timeout=30)
+        with redis_errors(), lock:
+            yield
 
     def say_promoted(self, model: str) -> None:
         """Tell every replica to look at the registry now."""

@@ -30,8 +30,13 @@ def hash_fraction(text: str, salt: str = "") -> float:
     return int.from_bytes(digest[:8]) / 2**64
 
 
-def side_of(text: str, dev_share: float, gate_share: float) -> Side:
-    """Return the side of a text, decided by its hash before anyone labels it."""
+def side_of(text: str, dev_share: float, gate_share: float, *, feedback: bool = False) -> Side:
+    """Return the side of a text, decided by its hash before anyone labels it.
+
+    Feedback was chosen because a model erred, so that it would bias what measures models: it is for training only.
+    """
+    if feedback:
+        return "train"
     fraction = hash_fraction(text)
     if fraction < dev_share:
         return "dev"
@@ -42,7 +47,7 @@ def split(documents: Iterable[Document], dev_share: float, gate_share: float) ->
     """Split labelled documents; near-duplicates of held-out ones (5-gram Jaccard ≥ 0.8) leave the training side."""
     sides: dict[Side, list[Document]] = {"train": [], "dev": [], "gate": []}
     for document in documents:
-        sides[side_of(document.text, dev_share, gate_share)].append(document)
+        sides[side_of(document.text, dev_share, gate_share, feedback=document.feedback)].append(document)
     held_out = NearDuplicates(document.text for document in (*sides["dev"], *sides["gate"]))
     kept = tuple(document for document in sides["train"] if not held_out.resembles(document.text))
     return Split(kept, tuple(sides["dev"]), tuple(sides["gate"]), len(sides["train"]) - len(kept))

@@ -13,6 +13,8 @@ from nerloop.documents import Entity
 from nerloop.label_config import LabelConfig, parse_label_config
 
 Json = dict[str, Any]
+FEEDBACK_FIELD = "nerloop_feedback"
+"""Key in a task's data that marks it as error feedback; it says whose, and on which version."""
 
 
 PROJECT_FIELDS = ("id", "title", "label_config", "model_version", "task_number", "created_at")
@@ -81,7 +83,8 @@ class Task:
     """A task with its annotations and predictions; `text` is None where the field is missing or not a string.
 
     `updated_at`, by Label Studio's clock, moves when one of its annotations is made, changed or deleted by hand;
-    `annotation_count`, skips included, is known also where the annotations were not asked for.
+    `annotation_count`, skips included, is known also where the annotations were not asked for. `feedback` is that of a
+    task which was made, or marked, because a model was wrong about it.
     """
 
     id: int
@@ -91,12 +94,18 @@ class Task:
     has_drafts: bool = False
     updated_at: str = ""
     annotation_count: int = 0
+    feedback: bool = False
 
 
 def task_text(data: object, field: str) -> str | None:
     """Return the text of a task's data, or None where the field is missing or holds no string."""
     text = data.get(field) if isinstance(data, Mapping) else None
     return text if isinstance(text, str) else None
+
+
+def is_feedback(data: object) -> bool:
+    """Tell whether a task's data carries the mark of error feedback."""
+    return isinstance(data, Mapping) and bool(data.get(FEEDBACK_FIELD))
 
 
 def read_project(row: Json) -> Project:
@@ -134,6 +143,7 @@ def read_task(row: Json, config: LabelConfig) -> Task:
         has_drafts=bool(row.get("drafts")),
         updated_at=row.get("updated_at") or "",
         annotation_count=(row.get("total_annotations") or 0) + (row.get("cancelled_annotations") or 0),
+        feedback=is_feedback(row["data"]),
     )
 
 

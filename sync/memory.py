@@ -21,9 +21,9 @@ from nerloop.label_memory import LABEL_MEMORY, remember
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.settings import Settings
-from nerloop.split import side_of
 from nerloop.tasks import Project, Task, TaskPrediction
 from sync.label_copy import LabelCopy, label_copy
+from sync.pull import side_of_task
 
 logger = logging.getLogger(__name__)
 
@@ -139,14 +139,14 @@ def _rewrite(loop: Loop, project: Project, surface: str, terms: Gazetteer) -> in
         prediction = max(shown, key=lambda p: p.id)
         result = updated_result(prediction, task.text or "", project.label_config, terms)
         if result is not None:
-            loop.label_studio.change_prediction(prediction.id, result)
+            loop.label_studio.change_prediction(prediction.id, result=result)
             changed += 1
     return changed
 
 
 def _is_training_text(task: Task, settings: Settings) -> bool:
     """Tell whether a task's text is on the training side: a held-out one neither teaches nor is told anything."""
-    return bool(task.text) and side_of(task.text or "", settings.dev_share, settings.gate_share) == "train"
+    return bool(task.text) and side_of_task(task, settings) == "train"
 
 
 def _label(memory: Mapping[str, Term], surface: str) -> str | None:

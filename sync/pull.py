@@ -13,8 +13,8 @@ from nerloop.label_studio import LabelStudio
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.settings import Settings
-from nerloop.split import side_of
-from nerloop.tasks import Project, document_id
+from nerloop.split import Side, side_of
+from nerloop.tasks import Project, Task, document_id
 from sync.connect import stored_binding
 from sync.label_copy import label_copy
 
@@ -89,8 +89,8 @@ def sample_texts(
     label_studio: LabelStudio, projects: Iterable[Project], settings: Settings, count: int
 ) -> Iterator[str]:
     """Yield up to `count` texts of a model's projects, labelled or not, none of them from the gate side."""
-    texts = (task.text for project in projects for task in label_studio.tasks(project))
-    usable = (text for text in texts if text and side_of(text, settings.dev_share, settings.gate_share) != "gate")
+    tasks = (task for project in projects for task in label_studio.tasks(project))
+    usable = (task.text for task in tasks if task.text and side_of_task(task, settings) != "gate")
     yield from islice(usable, count)
 
 
@@ -102,8 +102,8 @@ def held_out_texts(
     Each project gives its first ones, so that few tasks are read; which texts are held out was drawn by hash.
     """
     for project in projects:
-        texts = (task.text for task in label_studio.tasks(project, bare=True))
-        usable = (text for text in texts if text and side_of(text, settings.dev_share, settings.gate_share) != "train")
+        tasks = label_studio.tasks(project, bare=True)
+        usable = (task.text for task in tasks if task.text and side_of_task(task, settings) != "train")
         yield from islice(usable, count // len(projects))
 
 
@@ -133,6 +133,11 @@ def changed_labels(present: Manifest, decided: Manifest) -> set[str]:
         for key in present.keys() | decided.keys()
         if key not in present or key not in decided or content_of(present[key]) != content_of(decided[key])
     }
+
+
+def side_of_task(task: Task, settings: Settings) -> Side:
+    """Return the side that a task's text is on."""
+    return side_of(task.text or "", settings.dev_share, settings.gate_share, feedback=task.feedback)
 
 
 def _labelled(loop: Loop, project: Project, strategy: AnnotationStrategy, manifest: Manifest) -> Iterator[Labelled]:

@@ -112,8 +112,9 @@ def _bias(
 def _is_blind(work: _Work, settings: Settings) -> bool:
     """Tell whether the annotator was shown nothing on purpose."""
     nothing = work.shown is None or not work.shown.entities
-    held_out = side_of(work.document.text, settings.dev_share, settings.gate_share) != "train"
-    return settings.blind_held_out and nothing and held_out
+    document = work.document
+    side = side_of(document.text, settings.dev_share, settings.gate_share, feedback=document.feedback)
+    return settings.blind_held_out and nothing and side != "train"
 
 
 def _timed(work: _Work, *, blind: bool) -> Timed:
@@ -141,7 +142,8 @@ def _works_on(project: Project, task: Task, at_submit: dict[int, TaskPrediction]
         if _has_lost(annotation):
             shown = _if_it_fits(project, task.text, annotation, at_submit.get(annotation.id))
         entities = project.label_config.entities(task.text, annotation.result)[0]
-        yield _Work(Document(document_id(project.id, task.id), task.text, entities), annotation, shown)
+        document = Document(document_id(project.id, task.id), task.text, entities, task.feedback)
+        yield _Work(document, annotation, shown)
 
 
 def _has_lost(annotation: Annotation) -> bool:

@@ -108,7 +108,9 @@ def predict(loop: Loop, project: Project, model: str, predictor: "Predictor", ta
             project.id, unusable[:10], project.label_config.field,
         )  # fmt: skip
     texts = [task.text or "" for task in tasks]
-    made = pre_annotate(predictor, project.label_config, texts, loop.settings, loop.terms.update(model))
+    feedback = [task.feedback for task in tasks]
+    terms = loop.terms.update(model)
+    made = pre_annotate(predictor, project.label_config, texts, loop.settings, terms, feedback=feedback)
     return [(task, prediction, score) for task, (prediction, score) in zip(tasks, made, strict=True)]
 
 

@@ -280,3 +280,12 @@ def test_the_labels_of_documents_are_listed_once_and_sorted():
 @pytest.mark.parametrize("variant", ["ＡＢ张三", "ab 张三", " aB\r\n张　三\u2028"])
 def test_width_case_and_white_space_make_no_other_text(variant):
     assert normalised(variant) == normalised("AB张三")
+
+
+def test_the_mark_of_feedback_travels_in_the_file():
+    document = Document("1-7", "张三", (Entity(0, 2, "PER"),), feedback=True)
+
+    assert json.loads(to_json(document))["meta"] == {"feedback": True}
+    assert from_json(to_json(document)) == document
+    assert not from_json('{"text": "", "entities": [], "meta": {"source": "news"}}').feedback
+    assert not from_json('{"text": "", "entities": [], "meta": null}').feedback

@@ -76,6 +76,18 @@ def test_the_doubt_of_a_model_that_knows_no_label_of_the_project_does_not_order_
     assert scores("PER", "confidence") != scores("PER", "mnlp")
 
 
+def test_what_somebody_flagged_is_served_before_all_others() -> None:
+    predictor, config = Predictor(starter(), "lac-starter"), parse_label_config(EXAMPLE)
+    flags = [False] * len(TEXTS)
+    flags[-1] = True
+
+    plain = [score for _, score in pre_annotate(predictor, config, TEXTS, Settings())]
+    scores = [score for _, score in pre_annotate(predictor, config, TEXTS, Settings(), feedback=flags)]
+
+    assert scores == [*plain[:-1], 0.0]
+    assert min(plain) > 0
+
+
 def text_on(side):
     return next(text for n in count() if side_of(text := f"张三因头痛开始服用布洛芬，第{n}天。", 0.1, 0.1) == side)
 

@@ -133,3 +133,21 @@ def test_nothing_splits_into_nothing():
     sides = split([], *SHARES)
 
     assert (sides.train, sides.dev, sides.gate, sides.near_duplicates) == ((), (), (), 0)
+
+
+def test_feedback_never_measures_a_model_whatever_its_hash_says():
+    held_out = texts_on("dev", 3) + texts_on("gate", 3)
+
+    plain = split([Document("", text) for text in held_out], *SHARES)
+    sent = split([Document("", text, feedback=True) for text in held_out], *SHARES)
+
+    assert (len(plain.train), len(plain.dev), len(plain.gate)) == (0, 3, 3)
+    assert (len(sent.train), len(sent.dev), len(sent.gate)) == (6, 0, 0)
+
+
+def test_feedback_that_resembles_a_held_out_text_is_not_learned_from_either():
+    (text,) = texts_on("gate", 1)
+
+    sides = split([Document("", text), Document("", text + "。", feedback=True)], *SHARES)
+
+    assert (len(sides.train), sides.near_duplicates) == (0, 1)
