@@ -13,13 +13,14 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
-from ml_backend import api_projects
+from ml_backend import api_projects, metrics
 from ml_backend.access import Operator, Viewer
 from ml_backend.fields import MAX_TEXTS, ModelName, Strict, Text, VersionName
 from ml_backend.model import services
 from ml_backend.problems import NotFound
 from nerloop.jobs import fine_tune_id
 from nerloop.loop import Loop
+from nerloop.predictor import Predictor
 from nerloop.promotions import STARTER_VERSION
 from nerloop.runtime import set_threads
 from nerloop.versions import ModelVersion, version_named
@@ -33,6 +34,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"description": "No token that is known"},
     403: {"description": "Only an operator may do this"},
     404: {"description": "No such model, version or project"},
+    410: {"description": "The version's files were removed by retention"},
     413: {"description": "The request is too large"},
     422: {"description": "A field is missing or malformed"},
     503: {"description": "Label Studio, Redis or the registry does not answer"},
@@ -45,6 +47,7 @@ class PredictRequest(Strict):
     """Texts to label with a model."""
 
     model: ModelName = GENERAL
+    version: VersionName = Field(default="", description="A version to use whatever serves; `model` then says nothing")
     texts: list[Text] = Field(min_length=1, max_length=MAX_TEXTS)
 
 
@@ -131,13 +134,14 @@ KnownModel = Annotated[str, Depends(known_model)]
 
 @router.post("/predict")
 def predict(_: Viewer, request: PredictRequest) -> PredictResponse:
-    """Label texts with the version of a model that serves; `lac` is the starter model, which needs no project."""
-    loop = services().loop
-    if request.model not in loop.serving.versions():
-        known_model(request.model)
-    predictor = loop.serving.predictor(request.model)
+    """Label texts with the version of a model that serves, or with the version that is named.
+
+    `lac` is the starter model, which needs no project.
+    """
+    predictor = _predictor(services().loop, request)
     set_threads(predictor.tagger.encoder.kind)
     predictions = predictor.predict(request.texts)
+    metrics.count(predictions)
     return PredictResponse(
         model_version=predictor.model_version,
         documents=[
@@ -206,6 +210,12 @@ def train(_: Operator, model: KnownModel) -> dict[str, bool]:
     return {"queued": loop.jobs.enqueue_fine_tune(model, forced=True)}
 
 
+@router.post("/models/{model}/training/stop")
+def stop_training(_: Operator, model: KnownModel) -> dict[str, bool]:
+    """Stop a fine-tune, queued or running; `stopped` is false where there is none. Its labels are still new."""
+    return {"stopped": services().loop.jobs.stop_fine_tune(model)}
+
+
 @router.post("/models/{model}/rollback")
 def rollback(user: Operator, model: KnownModel, request: RollbackRequest) -> dict[str, str]:
     """Put an earlier version into production again and pause automatic promotion; replicas and predictions follow."""
@@ -230,12 +240,24 @@ def resume_model(user: Operator, model: KnownModel, request: Reason) -> dict[str
 def promote(user: Operator, version: VersionName, request: PromoteRequest) -> dict[str, str]:
     """Put a version into production by hand, whatever the gate said of it; replicas and predictions follow."""
     loop = services().loop
-    named = version_named(version)
-    wanted = None if named is None else next((v for v in loop.registry.versions(named[0]) if str(v) == version), None)
-    if wanted is None:
-        raise NotFound(f"there is no version {version!r}; GET /api/v1/models/MODEL/versions lists them")
-    promote_by_hand(loop, wanted, user.name, request.why.strip())
+    promote_by_hand(loop, _version(loop, version), user.name, request.why.strip())
     return {"production": version}
+
+
+def _predictor(loop: Loop, request: PredictRequest) -> Predictor:
+    if request.version:
+        return loop.serving.pinned(None if request.version == STARTER_VERSION else _version(loop, request.version))
+    if request.model not in loop.serving.versions():
+        known_model(request.model)
+    return loop.serving.predictor(request.model)
+
+
+def _version(loop: Loop, name: str) -> ModelVersion:
+    named = version_named(name)
+    found = None if named is None else next((v for v in loop.registry.versions(named[0]) if str(v) == name), None)
+    if found is None:
+        raise NotFound(f"there is no version {name!r}; GET /api/v1/models/MODEL/versions lists them")
+    return found
 
 
 def _training(loop: Loop, model: str) -> Training:

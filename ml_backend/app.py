@@ -16,10 +16,13 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from ml_backend import api, problems
+from ml_backend.access import Viewer
 from ml_backend.events import take_event
+from ml_backend.metrics import LoopCollector, Timing, registry
 from ml_backend.model import RanerBackend, services
 from ml_backend.problems import BodyLimit, Unauthorized
 from ml_backend.watcher import Watcher, tidy_memory
@@ -52,6 +55,7 @@ app = FastAPI(
     title="nerloop", lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=f"{api.router.prefix}/openapi.json"
 )
 app.add_middleware(BodyLimit, limit=MAX_API_BODY_BYTES)
+app.add_middleware(Timing)
 app.include_router(api.router)
 _basic = HTTPBasic(auto_error=False)
 
@@ -87,6 +91,14 @@ async def ready(response: Response) -> dict[str, Any]:
     versions = serving.versions()
     response.status_code = 200 if versions else 503
     return {"ready": bool(versions), "serving": versions, "refused": serving.refused()}
+
+
+@app.get("/metrics", include_in_schema=False)
+def metrics(_: Viewer) -> Response:
+    """Tell Prometheus what is counted here; with the token of a viewer, since labels and models have names."""
+    loop = LoopCollector(services().loop)
+    counted = [generate_latest(one) for one in (registry, loop)]
+    return Response(b"".join(counted), media_type=CONTENT_TYPE_LATEST)
 
 
 @app.post("/setup", include_in_schema=False, dependencies=[Depends(_authorize)])

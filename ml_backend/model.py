@@ -11,6 +11,7 @@ from typing import Any
 
 from label_studio_ml.model import LabelStudioMLBase
 
+from ml_backend import metrics
 from ml_backend.events import handle_event
 from ml_backend.services import Services
 from nerloop.errors import BadInput
@@ -59,6 +60,7 @@ class RanerBackend(LabelStudioMLBase):  # type: ignore[misc]  # label_studio_ml 
         usable = [text or "" for text in texts]
         feedback = [is_feedback(task.get("data")) for task in tasks]
         made = pre_annotate(predictor, config, usable, held.settings, held.loop.terms.of(model), feedback=feedback)
+        metrics.count(prediction for prediction, _ in made)
         return [
             {
                 "result": config.regions(text, prediction.entities),

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nerloop.errors import BadInput, NerLoopError, ProjectNotFound
+from nerloop.errors import BadInput, FilesRemoved, NerLoopError, ProjectNotFound
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ STATUS: tuple[tuple[type[NerLoopError], int], ...] = (
     (NotFound, 404),
     (ProjectNotFound, 404),
     (BadInput, 400),
+    (FilesRemoved, 410),
 )
 
 

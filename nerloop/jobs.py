@@ -4,6 +4,7 @@ A job carries ids only, may run twice and may be killed at any line. Jobs are na
 that whoever enqueues need not import what trains.
 """
 
+import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
+from rq.command import send_stop_job_command
 from rq.exceptions import AbandonedJobError, DuplicateJobError, InvalidJobOperation, NoSuchJobError
 from rq.job import Job
 from rq.registry import StartedJobRegistry
@@ -66,6 +68,28 @@ class Jobs:
             timeout=self._settings.train_timeout_seconds,
             failure_ttl=self._settings.cool_down_seconds,
         )
+
+    def stop_fine_tune(self, model: str) -> bool:
+        """Stop a model's fine-tune, queued or running; tell whether there was one.
+
+        It counts as failed: its labels are still new, and train again when the cool-down is over or somebody says so.
+        """
+        job_id = fine_tune_id(model)
+        with redis_errors():
+            try:
+                job = Job.fetch(job_id, connection=self._redis)
+            except NoSuchJobError:
+                return False
+            if job.is_queued:
+                job.cancel()
+                self._redis.expire(job.key, self._settings.cool_down_seconds)  # as long as one that failed stays
+            elif job.is_started:
+                with contextlib.suppress(InvalidJobOperation):  # it has ended this moment
+                    send_stop_job_command(self._redis, job_id)
+            else:
+                return False
+        logger.info("Stopped %s", job_id)
+        return True
 
     def notice_dead_workers(self) -> None:
         """Fail the jobs whose worker has missed its heartbeats; else an idle worker does so, once a minute."""
@@ -155,6 +179,11 @@ class Jobs:
             failure_ttl=self._settings.reconcile_seconds,
             log_level=logging.DEBUG,  # one for nearly every label
         )
+
+    def queued(self, queue: str) -> int:
+        """Return how many jobs of a queue wait for a worker."""
+        with redis_errors():
+            return int(Queue(queue, connection=self._redis).count)
 
     def status(self, job_id: str) -> JobStatus | None:
         """Return a job's state, or None where there is no such job."""

@@ -1,4 +1,4 @@
-"""The predictors a process holds, one per model, always of the version in production.
+"""The predictors a process holds: one per model, of the version in production, and those somebody asked for by version.
 
 Owns loading and swapping them, how many of them memory holds, and which version is refused.
 A swap replaces one reference: a request works with the predictor it was given, and the next one gets the new one.
@@ -29,6 +29,7 @@ SENTENCE = "张三在北京的阿里巴巴工作，昨天因为头痛去了华�
 WARM_UP = (SENTENCE[:13], SENTENCE, SENTENCE * 4)  # as short and as long as real requests
 FIRST_RETRY_SECONDS = 15
 LAST_RETRY_SECONDS = 900
+PINNED = "@"  # before the name of a version that was asked for itself; no model's name begins so
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,21 @@ class ServingModels:
                 loaded = self._loaded.get(model) or self._load(model, quick=True)
         return loaded.predictor
 
+    def pinned(self, version: ModelVersion | None) -> Predictor:
+        """Return the predictor of a version (None: the starter), whatever is in production.
+
+        Where none is loaded, it is loaded in the runtime that is at hand, and goes as the least used ones do. Raises
+        `RegistryError` where it cannot be, `FilesRemoved` where its files are gone.
+        """
+        name = STARTER_VERSION if version is None else str(version)
+        with self._loading:
+            found = next((m for m, one in self._loaded.items() if one.predictor.model_version == name), None)
+            key = found or f"{PINNED}{name}"
+            self._used[key] = time.monotonic()
+            if found is None:
+                self._hold(key, load(self._registry, version, self._checkpoints, quick=True))
+            return self._loaded[key].predictor
+
     def update(self, model: str) -> Predictor:
         """Load what is in production now unless it is loaded already; the old one serves until the new one is warm.
 
@@ -118,8 +134,9 @@ class ServingModels:
         logger.error("Refusing %s, trying again in %s s: %s", version, wait, reason)
 
     def versions(self) -> dict[str, str]:
-        """Return {model: version} of what is loaded, without touching anything."""
-        return {model: loaded.predictor.model_version for model, loaded in self._loaded.copy().items()}
+        """Return {model: version} of what is loaded for the models, without touching anything."""
+        loaded = self._loaded.copy()
+        return {model: loaded[model].predictor.model_version for model in loaded if not model.startswith(PINNED)}
 
     def version(self, model: str) -> str:
         """Return the version that serves a model, or served it until it was unloaded; else the starter's."""
@@ -189,21 +206,26 @@ class ServingModels:
         raise error
 
     def _install(self, model: str, loaded: Loaded) -> Loaded:
-        """Let a warm predictor serve; the least recently used ones go where memory is short."""
+        """Let a warm predictor serve a model."""
         version = loaded.predictor.model_version
-        self._loaded[model], self._versions[model] = loaded, version
-        self._used.setdefault(model, time.monotonic())
+        self._hold(model, loaded)
+        self._versions[model] = version
         logger.info("Serving %s as %s", model, version)
-        while len(self._loaded) > 1 and sum(self._sizes()) > self._memory:
-            oldest = min(self._loaded.keys() - {model}, key=self._used.__getitem__)
-            del self._loaded[oldest]  # who works with it goes on; its memory is free when the last has ended
-            logger.info("Unloaded %s, the least recently used: NERLOOP_MODEL_MEMORY_MB is reached", oldest)
         try:
             cache.note_served(self._checkpoints, model, version, loaded.runtimes.name)
             cache.prune(self._checkpoints)
         except OSError as error:
             logger.warning("The cache %s: %s; free disk space or check permissions", self._checkpoints, error)
         return loaded
+
+    def _hold(self, key: str, loaded: Loaded) -> None:
+        """Keep a predictor; the least recently used ones go where memory is short."""
+        self._loaded[key] = loaded
+        self._used.setdefault(key, time.monotonic())
+        while len(self._loaded) > 1 and sum(self._sizes()) > self._memory:
+            oldest = min(self._loaded.keys() - {key}, key=self._used.__getitem__)
+            del self._loaded[oldest]  # who works with it goes on; its memory is free when the last has ended
+            logger.info("Unloaded %s, the least recently used: NERLOOP_MODEL_MEMORY_MB is reached", oldest)
 
 
 def load(registry: "Registry", version: ModelVersion | None, checkpoints: Path, *, quick: bool = False) -> Loaded:

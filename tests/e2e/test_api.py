@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from nerloop.demo import DEMO_FOLDER, create_project
+from nerloop.demo import DEMO_FOLDER, annotate, create_project
 from nerloop.documents import labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.promotions import STARTER_VERSION
@@ -67,3 +68,21 @@ def test_nobody_gets_in_without_a_token_and_a_removed_user_is_out(stack: Sandbox
     stack.run("user", "remove", "lina")
 
     assert api.get("/models").status_code == 401
+
+
+def test_a_running_fine_tune_can_be_stopped_and_its_labels_still_count(stack: Sandbox, api: httpx.Client) -> None:
+    gold = read_jsonl(DEMO_FOLDER / "train.jsonl")[:80]
+    made = create_project(stack.loop.label_studio, "stopped", gold, labels_of(gold))
+    stack.run("connect", "--project", str(made.id), "--model", "stopped", "--train-threshold", "1000")
+    list(annotate(stack.loop.label_studio, made, gold, 60))
+
+    def training() -> dict[str, Any]:
+        return dict(api.get("/models/stopped/training").json())
+
+    api.post("/models/stopped/train")
+    wait_until(lambda: training()["progress"].get("step") == "training", 120, "the fine-tune to train")
+    assert api.post("/models/stopped/training/stop").json() == {"stopped": True}
+    wait_until(lambda: training()["state"] == "stopped", 30, "the fine-tune to stop")
+
+    assert api.get("/models/stopped/versions").json() == []
+    assert stack.loop.state.new_labels("stopped") == 60

@@ -32,6 +32,7 @@ API = "/api/v1"
 READING = ("/models", "/models/medical/versions", "/models/medical/training", "/projects")
 DECIDING = (
     ("/models/medical/train", {}),
+    ("/models/medical/training/stop", {}),
     ("/models/medical/rollback", {}),
     ("/models/medical/pause", {}),
     ("/models/medical/resume", {}),
@@ -200,6 +201,79 @@ def test_a_fine_tune_is_queued_once(operator: TestClient, loop: Loop) -> None:
     check_problem(operator.post(f"{API}/models/lac/train"), 404, "nerloop connect")
 
 
+def test_a_fine_tune_that_waits_can_be_stopped_and_queued_again(operator: TestClient, loop: Loop) -> None:
+    stop, train = f"{API}/models/medical/training/stop", f"{API}/models/medical/train"
+    assert operator.post(stop).json() == {"stopped": False}
+    operator.post(train)
+
+    assert operator.post(stop).json() == {"stopped": True}
+
+    assert operator.get(f"{API}/models/medical/training").json()["state"] == "canceled"
+    assert not loop.jobs.enqueue_fine_tune("medical")  # the labels are due as before, but it cools down
+    assert operator.post(stop).json() == {"stopped": False}
+    assert operator.post(train).json() == {"queued": True}
+
+
+def test_a_named_version_predicts_whatever_serves(viewer: TestClient, loop: Loop, tmp_path: Path) -> None:
+    register(loop, tmp_path, Decision(False, "worse"))
+
+    def made_by(**body: str) -> str:
+        return str(viewer.post(f"{API}/predict", json={"texts": [TEXT], **body}).json()["model_version"])
+
+    assert made_by(version="medical-v1") == "medical-v1"
+    assert made_by(model="medical") == STARTER_VERSION
+    assert made_by(version=STARTER_VERSION) == STARTER_VERSION
+    check_problem(viewer.post(f"{API}/predict", json={"texts": [TEXT], "version": "medical-v2"}), 404, "medical-v2")
+
+
+def test_a_version_whose_files_are_gone_cannot_be_asked(viewer: TestClient, loop: Loop, tmp_path: Path) -> None:
+    loop.registry.mark_files(register(loop, tmp_path, Decision(False, "worse")), "2026-05-01")
+
+    answer = viewer.post(f"{API}/predict", json={"texts": [TEXT], "version": "medical-v1"})
+
+    check_problem(answer, 410, "medical-v1", "retention")
+
+
+def test_prometheus_is_told_what_is_served_predicted_and_waited_for(
+    viewer: TestClient, operator: TestClient, anybody: TestClient, loop: Loop
+) -> None:
+    loop.state.add_new_labels("medical", ["7", "8"])
+    operator.post(f"{API}/models/medical/train")
+    before = metrics_of(viewer)
+    viewer.post(f"{API}/predict", json={"texts": [TEXT, ""], "model": "medical"})
+
+    after = metrics_of(viewer)
+
+    texts = 'nerloop_predicted_texts_total{model_version="lac-starter"}'
+    asked = 'nerloop_request_seconds_count{route="/api/v1/predict",status="200"}'
+    assert after[texts] == before.get(texts, 0) + 2
+    assert after[asked] == before.get(asked, 0) + 1
+    assert after['nerloop_serving{model="medical",model_version="lac-starter"}'] == 1
+    assert after['nerloop_new_labels{model="medical"}'] == 2
+    assert after['nerloop_train_threshold{model="medical"}'] == 50
+    assert after['nerloop_queued_jobs{queue="train"}'] == 1
+    assert anybody.get("/metrics").status_code == 401
+
+
+def test_prometheus_is_answered_while_redis_is_down(
+    services: Services, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer.post(f"{API}/predict", json={"texts": [TEXT]})
+    monkeypatch.setitem(
+        services.loop.__dict__, "state", Loop(Settings.load({"NERLOOP_REDIS_URL": "redis://127.0.0.1:1"})).state
+    )
+
+    told = metrics_of(viewer)
+
+    assert told['nerloop_serving{model="lac",model_version="lac-starter"}'] == 1
+    assert not any(name.startswith("nerloop_new_labels") for name in told)
+
+
+def metrics_of(client: TestClient) -> dict[str, float]:
+    lines = client.get("/metrics").text.splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] != "#")}
+
+
 def test_how_a_fine_tune_goes_on_is_sent_as_it_changes_until_it_has_ended(
     operator: TestClient, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,7 +357,7 @@ def test_no_request_that_the_description_allows_makes_the_server_fail(operator: 
     for operation in operations:
         try_whatever(operator, operation)
 
-    assert len(operations) == 9
+    assert len(operations) == 10
 
 
 def try_whatever(client: TestClient, operation: Any) -> None:

@@ -250,3 +250,21 @@ def test_a_process_that_was_killed_while_it_made_a_version_ready_says_so(loop: L
     assert not preparation.running
     assert "killed by signal 9" in preparation.failure()
     assert not (loop.settings.checkpoint_cache / str(version)).exists()
+
+
+def test_a_version_that_is_asked_for_itself_is_loaded_beside_what_serves_and_goes_when_memory_is_short(
+    loop: Loop, tmp_path: Path
+) -> None:
+    first, second = (promote_version(loop, tmp_path, "medical") for _ in range(2))
+    size = ServingModels(loop.registry, loop.settings.checkpoint_cache, PLENTY).predictor("medical").runtime.memory
+    serving = ServingModels(loop.registry, loop.settings.checkpoint_cache, int(2.5 * size))
+
+    assert serving.predictor("medical").model_version == str(second)
+    assert serving.pinned(first).model_version == str(first)
+    assert serving.pinned(second) is serving.predictor("medical")
+    assert serving.versions() == {"medical": str(second)}
+    old = serving.pinned(first)
+    assert serving.pinned(first) is old
+    serving.predictor("medical")
+    serving.pinned(None)
+    assert serving.pinned(first) is not old  # it was the least recently used
