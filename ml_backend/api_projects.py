@@ -1,4 +1,4 @@
-"""The part of the REST API that is about projects: where their loop stands, export, error feedback."""
+"""The part of the REST API that is about projects: where their loop stands, report, export, error feedback."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -16,6 +16,7 @@ from nerloop.documents import Document, Entity, to_json
 from nerloop.status import project_statuses
 from sync.feedback import learned_by, send_feedback
 from sync.pull import labelled_documents
+from sync.report import report
 
 MAX_ENTITIES = 10_000
 
@@ -84,6 +85,12 @@ def export(_: Viewer, project_id: int) -> StreamingResponse:
         media_type="application/x-ndjson",
         headers={"Content-Disposition": f'attachment; filename="project-{project_id}.jsonl"'},
     )
+
+
+@router.get("/projects/{project_id}/report")
+def project_report(_: Viewer, project_id: int) -> dict[str, Any]:
+    """Tell what pre-labels were worth in a project and whether more labels are, as `nerloop report --json` does."""
+    return report(services().loop, project_id).row()
 
 
 @router.post("/projects/{project_id}/feedback", status_code=201)

@@ -4,8 +4,9 @@ The figures are those of corrections.py, calibration.py, blind.py and stopping.p
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from typing import Any
 
 from nerloop.blind import Timed, TimeSaved, time_saved, wrong_that_pass
 from nerloop.calibration import Calibration, calibration
@@ -39,6 +40,23 @@ class Report:
     bias: "Bias | None"
     curve: tuple[Point, ...]
     advice: Advice
+
+    def row(self) -> dict[str, Any]:
+        """Return what `nerloop report --json` prints."""
+        versions = [
+            {"version": version, **asdict(done), "edits_per_annotation": done.edits_per_annotation}
+            for version, done in self.versions.items()
+        ]
+        return {
+            "project_id": self.project_id,
+            "title": self.title,
+            "versions": versions,
+            "accepted_by_confidence": [asdict(each) for each in self.accepted.bins],
+            "without_pre_labels": self.without,
+            "bias": asdict(self.bias) if self.bias else None,
+            "learning_curve": [asdict(point) for point in self.curve],
+            "advice": asdict(self.advice),
+        }
 
 
 @dataclass(frozen=True)
@@ -112,9 +130,8 @@ def _bias(
 def _is_blind(work: _Work, settings: Settings) -> bool:
     """Tell whether the annotator was shown nothing on purpose."""
     nothing = work.shown is None or not work.shown.entities
-    document = work.document
-    side = side_of(document.text, settings.dev_share, settings.gate_share, feedback=document.feedback)
-    return settings.blind_held_out and nothing and side != "train"
+    held_out = side_of(work.document.text, settings.dev_share, settings.gate_share) != "train"
+    return settings.blind_held_out and nothing and held_out
 
 
 def _timed(work: _Work, *, blind: bool) -> Timed:
@@ -132,8 +149,8 @@ def _works(loop: Loop, project: Project) -> Iterator[_Work]:
 
 
 def _works_on(project: Project, task: Task, at_submit: dict[int, TaskPrediction]) -> Iterator[_Work]:
-    if task.text is None:
-        return
+    if task.text is None or task.feedback:
+        return  # feedback was chosen because a model erred, and says nothing of pre-labels as they are
     stored = {prediction.id: prediction for prediction in task.predictions}
     for annotation in task.annotations:
         if annotation.was_cancelled:
@@ -142,8 +159,7 @@ def _works_on(project: Project, task: Task, at_submit: dict[int, TaskPrediction]
         if _has_lost(annotation):
             shown = _if_it_fits(project, task.text, annotation, at_submit.get(annotation.id))
         entities = project.label_config.entities(task.text, annotation.result)[0]
-        document = Document(document_id(project.id, task.id), task.text, entities, task.feedback)
-        yield _Work(document, annotation, shown)
+        yield _Work(Document(document_id(project.id, task.id), task.text, entities), annotation, shown)
 
 
 def _has_lost(annotation: Annotation) -> bool:

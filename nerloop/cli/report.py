@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -44,7 +43,7 @@ def report(project_id: int, as_json: bool, plot: Path | None) -> None:
 
         plot_learning_curve(found.curve, plot)
     if as_json:
-        click.echo(json.dumps(_row(found), ensure_ascii=False))
+        click.echo(json.dumps(found.row(), ensure_ascii=False))
         return
     console = Console()
     console.print(_versions(found))
@@ -56,23 +55,6 @@ def report(project_id: int, as_json: bool, plot: Path | None) -> None:
     if found.curve:
         console.print(_curve(found.curve))
     say(console, found.advice.sentence)
-
-
-def _row(found: "Report") -> dict[str, Any]:
-    versions = [
-        {"version": version, **asdict(done), "edits_per_annotation": done.edits_per_annotation}
-        for version, done in found.versions.items()
-    ]
-    return {
-        "project_id": found.project_id,
-        "title": found.title,
-        "versions": versions,
-        "accepted_by_confidence": [asdict(each) for each in found.accepted.bins],
-        "without_pre_labels": found.without,
-        "bias": asdict(found.bias) if found.bias else None,
-        "learning_curve": [asdict(point) for point in found.curve],
-        "advice": asdict(found.advice),
-    }
 
 
 def _versions(found: "Report") -> Table:

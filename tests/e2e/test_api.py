@@ -1,5 +1,6 @@
 """The REST API on a whole stack, as a program of somebody else's calls it."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,14 @@ def test_an_export_is_byte_for_byte_what_the_command_writes(
     assert answer.content == (tmp_path / "written.jsonl").read_bytes()
     assert len(read_jsonl(tmp_path / "written.jsonl")) == 5
     assert api.get("/projects/999999/export").status_code == 404
+
+
+def test_a_report_is_what_the_command_prints(stack: Sandbox, project: Project, api: httpx.Client) -> None:
+    printed = json.loads(stack.run("report", "--project", str(project.id), "--json").stdout)
+
+    assert api.get(f"/projects/{project.id}/report").json() == printed
+    assert printed["without_pre_labels"] == 5
+    assert api.get("/projects/999999/report").status_code == 404
 
 
 def test_the_state_of_the_loop_is_what_the_command_shows(stack: Sandbox, project: Project, api: httpx.Client) -> None:

@@ -76,6 +76,7 @@ def test_a_correction_of_a_new_text_is_a_marked_task_for_training_and_is_stored_
         headers={"Authorization": f"Token {stack.loop.settings.label_studio_api_key}"},
     ).json()
     assert row["data"][FEEDBACK_FIELD] == f"chen, {STARTER_VERSION}"
+    assert api.get(f"/projects/{project.id}/report").json()["without_pre_labels"] == 0  # it says nothing of pre-labels
     stack.run("export", "--project", str(project.id), "--output", str(tmp_path / "out.jsonl"))
     assert [d.feedback for d in read_jsonl(tmp_path / "out.jsonl") if d.text == text] == [True]
 
