@@ -85,11 +85,14 @@ class ServingModels:
         `RegistryError` where it cannot be, `FilesRemoved` where its files are gone.
         """
         name = STARTER_VERSION if version is None else str(version)
+        for model, loaded in self._loaded.copy().items():  # who finds it here waits for nobody who loads
+            if loaded.predictor.model_version == name:
+                self._used[model] = time.monotonic()
+                return loaded.predictor
+        key = f"{PINNED}{name}"
         with self._loading:
-            found = next((m for m, one in self._loaded.items() if one.predictor.model_version == name), None)
-            key = found or f"{PINNED}{name}"
             self._used[key] = time.monotonic()
-            if found is None:
+            if key not in self._loaded:
                 self._hold(key, load(self._registry, version, self._checkpoints, quick=True))
             return self._loaded[key].predictor
 
