@@ -1,7 +1,7 @@
 """The REST API for people's own programs, `/api/v1`: predict, models and versions, training, decisions.
 
-Projects are api_projects.py's, Label Studio's protocol is app.py's. Who may do what is access.py's: a viewer may do all
-that changes neither what serves nor what trains.
+Projects are api_projects.py's, Label Studio's protocol is app.py's. Who may do what is access.py's: a viewer
+reads, predicts and sends feedback.
 """
 
 import asyncio

@@ -64,11 +64,11 @@ def _speaking(
 ) -> Sequence[Annotation]:
     """Return the annotations whose entities are counted."""
     if strategy == "latest":
-        return [_latest(submitted)]
+        return [latest(submitted)]
     truths = [annotation for annotation in submitted if annotation.ground_truth]
     if strategy == "majority" and not truths:
         return voters
-    return [_latest(truths or submitted)]
+    return [latest(truths or submitted)]
 
 
 def _latest_of_each_annotator(annotations: Sequence[Annotation]) -> list[Annotation]:
@@ -77,8 +77,9 @@ def _latest_of_each_annotator(annotations: Sequence[Annotation]) -> list[Annotat
     for annotation in annotations:
         key = ("annotation", annotation.id) if annotation.annotator is None else annotation.annotator
         by_annotator.setdefault(key, []).append(annotation)
-    return [_latest(theirs) for theirs in by_annotator.values()]
+    return [latest(theirs) for theirs in by_annotator.values()]
 
 
-def _latest(annotations: Iterable[Annotation]) -> Annotation:
+def latest(annotations: Iterable[Annotation]) -> Annotation:
+    """Return the annotation that was submitted or changed last."""
     return max(annotations, key=lambda a: (datetime.fromisoformat(a.updated_at), a.id))

@@ -6,10 +6,11 @@ erred, and would bias what measures models. A text that is a task already keeps 
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from nerloop.acquisition import FIRST
+from nerloop.annotations import latest
 from nerloop.documents import Entity, check_entity
 from nerloop.errors import BadInput
 from nerloop.loop import Loop
@@ -56,9 +57,9 @@ def send_feedback(
         annotation_id = _annotation_of(project, task, entities)
         repeated = annotation_id is not None or (known and entities is None and task.feedback)
         if entities is not None and not repeated:
-            regions = project.label_config.regions(text, [replace(entity, score=None) for entity in entities])
+            regions = project.label_config.regions(text, entities)
             annotation_id = loop.label_studio.create_annotation(task.id, regions, lead_time=0, parent_prediction=None)
-        if entities is None and known and side == "train":
+        if entities is None and known and side == "train" and not repeated:
             _bring_forward(loop, project, task, mark)
     serves: Literal["training", "evaluation"] = "training" if side == "train" else "evaluation"
     logger.info("Project %s: feedback on task %s, for %s%s", project_id, task.id, serves, ", again" if repeated else "")
@@ -98,15 +99,14 @@ def _annotation_of(project: Project, task: Task, entities: Sequence[Entity] | No
     submitted = [annotation for annotation in task.annotations if not annotation.was_cancelled]
     if entities is None or not submitted:
         return None
-    latest = max(submitted, key=lambda annotation: (annotation.updated_at, annotation.id))
-    said, _ = project.label_config.entities(task.text or "", latest.result)
-    return latest.id if set(said) == set(entities) else None
+    last = latest(submitted)
+    said, _ = project.label_config.entities(task.text or "", last.result)
+    return last.id if set(said) == set(entities) else None
 
 
 def _bring_forward(loop: Loop, project: Project, task: Task, mark: str) -> None:
     """Let a training task that waits be served next; what measures models comes up by chance and stays there."""
-    if not task.feedback:
-        loop.label_studio.mark_task(task.id, FEEDBACK_FIELD, mark)
+    loop.label_studio.mark_task(task.id, FEEDBACK_FIELD, mark)
     for prediction in task.predictions:
         if prediction.model_version == project.model_version:
             loop.label_studio.change_prediction(prediction.id, score=FIRST)

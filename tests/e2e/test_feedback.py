@@ -13,6 +13,7 @@ from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.promotions import STARTER_VERSION
 from nerloop.split import Side, side_of
 from nerloop.tasks import FEEDBACK_FIELD, Project, Task
+from sync.pull import side_of_task
 
 GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:80]
 MODEL = "corrected"
@@ -99,9 +100,7 @@ def test_what_is_only_flagged_is_what_annotators_are_served_next(
 ) -> None:
     label_studio = stack.loop.label_studio
     waiting = label_studio.next_tasks(project, 40)
-    old = next(
-        task for task in reversed(waiting) if on_side(stack, iter([task.text or "", TEXT]), "train") == task.text
-    )
+    old = next(task for task in reversed(waiting) if side_of_task(task, stack.loop.settings) == "train")
 
     flagged = [send(api, project, text=text, entities=None) for text in (old.text, FLAGGED)]
     wait_until(lambda: not stack.stale(project, STARTER_VERSION), 60, "the new task's prediction")
