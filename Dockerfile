@@ -36,5 +36,5 @@ RUN pip install --no-deps --editable . \
     && install --directory --owner nerloop --group nerloop /data
 ENV NERLOOP_HOME=/data
 USER nerloop
-EXPOSE 9090
+EXPOSE 9090 9091
 CMD ["python", "-m", "ml_backend"]

@@ -7,14 +7,15 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from ml_backend.model import services
 from ml_backend.problems import Forbidden, Unauthorized
-from nerloop.users import User, Users
+from ml_backend.sessions import user_of
+from nerloop.users import TOKEN_PREFIX, User, Users
 
-_bearer = HTTPBearer(auto_error=False, description="A token that `nerloop user add` has printed")
+_bearer = HTTPBearer(auto_error=False, description="A token that `nerloop user add` has printed, or a session")
 
 
 def viewer(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> User:
-    """Return the user whose token the request carries; raises `Unauthorized`."""
-    user = Users(services().settings.users_file).with_token(credentials.credentials) if credentials else None
+    """Return the user whose token or session the request carries; raises `Unauthorized`."""
+    user = _user(credentials.credentials) if credentials else None
     if user is None:
         raise Unauthorized(
             "send the header 'Authorization: Bearer TOKEN' with a token that `nerloop user add NAME` has printed"
@@ -27,6 +28,13 @@ def operator(user: Annotated[User, Depends(viewer)]) -> User:
     if user.role != "operator":
         raise Forbidden(f"{user.name} is a viewer; only an operator may do this")
     return user
+
+
+def _user(shown: str) -> User | None:
+    settings = services().settings
+    if shown.startswith(TOKEN_PREFIX):
+        return Users(settings.users_file).with_token(shown)
+    return user_of(settings, shown)
 
 
 Viewer = Annotated[User, Depends(viewer)]

@@ -1,7 +1,7 @@
 """The REST API for people's own programs, `/api/v1`: predict, models and versions, training, decisions.
 
-Projects are api_projects.py's, Label Studio's protocol is app.py's. Who may do what is access.py's: a viewer
-reads, predicts and sends feedback.
+Projects are api_projects.py's, the installation is api_system.py's, Label Studio's protocol app.py's. Who may do
+what is access.py's: a viewer reads, predicts and sends feedback.
 """
 
 import asyncio
@@ -13,9 +13,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
-from ml_backend import api_projects, metrics
+from ml_backend import api_projects, api_system, metrics
 from ml_backend.access import Operator, Viewer
-from ml_backend.fields import MAX_TEXTS, ModelName, Strict, Text, VersionName
+from ml_backend.fields import ModelName, Strict, Texts, VersionName
+from ml_backend.found import PredictResponse, found
 from ml_backend.model import services
 from ml_backend.problems import NotFound
 from nerloop.jobs import fine_tune_id
@@ -35,12 +36,14 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     403: {"description": "Only an operator may do this"},
     404: {"description": "No such model, version or project"},
     410: {"description": "The version's files were removed by retention"},
+    429: {"description": "Too many tries to log in"},
     413: {"description": "The request is too large"},
     422: {"description": "A field is missing or malformed"},
     503: {"description": "Label Studio, Redis or the registry does not answer"},
 }
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 router.include_router(api_projects.router)
+router.include_router(api_system.router)
 
 
 class PredictRequest(Strict):
@@ -48,31 +51,7 @@ class PredictRequest(Strict):
 
     model: ModelName = GENERAL
     version: VersionName = Field(default="", description="A version to use whatever serves; `model` then says nothing")
-    texts: list[Text] = Field(min_length=1, max_length=MAX_TEXTS)
-
-
-class FoundEntity(BaseModel):
-    """A span `[start, end)` in code points, its label, and the model's calibrated confidence in both."""
-
-    start: int
-    end: int
-    label: str
-    text: str
-    score: float | None
-
-
-class FoundDocument(BaseModel):
-    """The entities of one text, and the model's confidence in the text as a whole."""
-
-    entities: list[FoundEntity]
-    confidence: float
-
-
-class PredictResponse(BaseModel):
-    """One document a text, in order, and the version that made them."""
-
-    model_version: str
-    documents: list[FoundDocument]
+    texts: Texts
 
 
 class ModelRow(BaseModel):
@@ -142,19 +121,7 @@ def predict(_: Viewer, request: PredictRequest) -> PredictResponse:
     set_threads(predictor.tagger.encoder.kind)
     predictions = predictor.predict(request.texts)
     metrics.count(predictions)
-    return PredictResponse(
-        model_version=predictor.model_version,
-        documents=[
-            FoundDocument(
-                entities=[
-                    FoundEntity(start=e.start, end=e.end, label=e.label, text=text[e.start : e.end], score=e.score)
-                    for e in prediction.entities
-                ],
-                confidence=prediction.confidence,
-            )
-            for text, prediction in zip(request.texts, predictions, strict=True)
-        ],
-    )
+    return found(predictor.model_version, request.texts, predictions)
 
 
 @router.get("/models")

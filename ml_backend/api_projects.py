@@ -8,12 +8,20 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
+from ml_backend import metrics
 from ml_backend.access import Viewer
-from ml_backend.fields import Strict, Text
+from ml_backend.fields import Strict, Text, Texts
+from ml_backend.found import PredictResponse, found
 from ml_backend.model import services
 from ml_backend.problems import NotFound
 from nerloop.documents import Document, Entity, to_json
+from nerloop.loop import Loop
+from nerloop.pre_annotation import pre_annotate
+from nerloop.project_state import Binding
+from nerloop.runtime import set_threads
+from nerloop.split import Side
 from nerloop.status import project_statuses
+from sync.dataset import SideCounts, dataset_counts
 from sync.feedback import learned_by, send_feedback
 from sync.pull import labelled_documents
 from sync.report import report
@@ -21,6 +29,12 @@ from sync.report import report
 MAX_ENTITIES = 10_000
 
 router = APIRouter()
+
+
+class PreLabelRequest(Strict):
+    """Texts to label as tasks of a project."""
+
+    texts: Texts
 
 
 class SentEntity(Strict):
@@ -68,6 +82,20 @@ def projects(_: Viewer) -> list[dict[str, Any]]:
     return [asdict(project) for project in project_statuses(services().loop)]
 
 
+@router.post("/projects/{project_id}/predict")
+def pre_label(_: Viewer, project_id: int, request: PreLabelRequest) -> PredictResponse:
+    """Label texts as annotators of a project see them: with its labels, its thresholds and its label memory."""
+    loop = services().loop
+    model = _binding(loop, project_id).model
+    config = loop.label_studio.project(project_id).label_config
+    predictor = loop.serving.predictor(model)
+    set_threads(predictor.tagger.encoder.kind)
+    made = pre_annotate(predictor, config, request.texts, loop.settings, loop.terms.of(model))
+    predictions = [prediction for prediction, _ in made]
+    metrics.count(predictions)
+    return found(predictor.model_version, request.texts, predictions)
+
+
 @router.get("/projects/{project_id}/export", response_class=StreamingResponse)
 def export(_: Viewer, project_id: int) -> StreamingResponse:
     """Stream a project's labelled texts as JSONL, ordered by task: the same bytes as `nerloop export` writes."""
@@ -87,6 +115,12 @@ def export(_: Viewer, project_id: int) -> StreamingResponse:
     )
 
 
+@router.get("/projects/{project_id}/dataset")
+def project_dataset(_: Viewer, project_id: int) -> dict[Side, SideCounts]:
+    """Count what is labelled in a project, by side of the held-out split and by label."""
+    return dataset_counts(services().loop, project_id)
+
+
 @router.get("/projects/{project_id}/report")
 def project_report(_: Viewer, project_id: int) -> dict[str, Any]:
     """Tell what pre-labels were worth in a project and whether more labels are, as `nerloop report --json` does."""
@@ -100,19 +134,21 @@ def feedback(user: Viewer, project_id: int, request: FeedbackRequest) -> Feedbac
     sent = request.entities
     entities = None if sent is None else [Entity(one.start, one.end, one.label) for one in sent]
     kept = send_feedback(loop, project_id, request.text, entities, user.name, request.model_version)
-    return FeedbackAnswer(
-        **asdict(kept), url=f"{loop.settings.label_studio_url}/projects/{project_id}/data?task={kept.task_id}"
-    )
+    return FeedbackAnswer(**asdict(kept), url=f"{loop.settings.project_page(project_id)}?task={kept.task_id}")
 
 
 @router.get("/projects/{project_id}/feedback/{annotation_id}")
 def feedback_state(_: Viewer, project_id: int, annotation_id: int) -> FeedbackState:
     """Tell whether the model in production was made from a correction already."""
     loop = services().loop
+    return FeedbackState(live_in=learned_by(loop, _binding(loop, project_id).model, annotation_id) or None)
+
+
+def _binding(loop: Loop, project_id: int) -> Binding:
     binding = loop.state.binding(project_id)
     if binding is None:
         raise NotFound(f"project {project_id} is not connected; GET /api/v1/projects lists those that are")
-    return FeedbackState(live_in=learned_by(loop, binding.model, annotation_id) or None)
+    return binding
 
 
 def _lines(documents: Iterable[Document]) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ MAX_CHARACTERS = 100_000  # of one text
 ModelName = Annotated[str, Field(pattern=f"^{MODEL_NAME.pattern}$", description="A model (business line): medical")]
 VersionName = Annotated[str, Field(max_length=90, description="A version's name: medical-v7")]
 Text = Annotated[str, StringConstraints(max_length=MAX_CHARACTERS)]
+Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
 
 
 class Strict(BaseModel):

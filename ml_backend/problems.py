@@ -25,6 +25,10 @@ class Forbidden(NerLoopError):
     """Who asks is known, but may not do this."""
 
 
+class TooManyRequests(NerLoopError):
+    """Who asks has been wrong too often lately."""
+
+
 class NotFound(NerLoopError):
     """There is no such model, version or project."""
 
@@ -34,6 +38,7 @@ STATUS: tuple[tuple[type[NerLoopError], int], ...] = (
     (Forbidden, 403),
     (NotFound, 404),
     (ProjectNotFound, 404),
+    (TooManyRequests, 429),
     (BadInput, 400),
     (FilesRemoved, 410),
 )

@@ -13,7 +13,7 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
-from rq import Queue
+from rq import Queue, Worker
 from rq.command import send_stop_job_command
 from rq.exceptions import AbandonedJobError, DuplicateJobError, InvalidJobOperation, NoSuchJobError
 from rq.job import Job
@@ -43,6 +43,16 @@ class JobStatus:
     def has_failed(self) -> bool:
         """Tell whether it ended badly, or was stopped; one whose worker was killed has not: it is queued again."""
         return self.state in {"failed", "stopped", "canceled"} and AbandonedJobError.__name__ not in self.error
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """A worker that is alive: the queues it serves, RQ's state of it (idle, busy, …), the job it does now."""
+
+    name: str
+    queues: tuple[str, ...]
+    state: str
+    job: str
 
 
 class Jobs:
@@ -179,6 +189,20 @@ class Jobs:
             failure_ttl=self._settings.reconcile_seconds,
             log_level=logging.DEBUG,  # one for nearly every label
         )
+
+    def workers(self) -> list[WorkerStatus]:
+        """Return the workers that are alive, by name."""
+        with redis_errors():
+            found = [
+                WorkerStatus(
+                    str(worker.name),
+                    tuple(worker.queue_names()),
+                    str(worker.get_state()),
+                    str(worker.get_current_job_id() or ""),
+                )
+                for worker in Worker.all(connection=self._redis)
+            ]
+        return sorted(found, key=lambda worker: worker.name)
 
     def queued(self, queue: str) -> int:
         """Return how many jobs of a queue wait for a worker."""

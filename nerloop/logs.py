@@ -12,5 +12,5 @@ def set_up_logs(level: int = logging.INFO) -> None:
         stream=sys.stderr,
         force=True,
     )
-    for package in ("nerloop", "ml_backend", "workers", "sync"):
+    for package in ("nerloop", "ml_backend", "workers", "sync", "console"):
         logging.getLogger(package).setLevel(level)

@@ -30,6 +30,7 @@ MINIMUM = {
     "NERLOOP_COOL_DOWN_SECONDS": 1,
     "NERLOOP_TRAIN_TIMEOUT_SECONDS": 60,
     "NERLOOP_BACKEND_PORT": 1,
+    "NERLOOP_CONSOLE_PORT": 1,
     "NERLOOP_LABEL_STUDIO_PORT": 1,
     "NERLOOP_REDIS_PORT": 1,
 }
@@ -37,6 +38,7 @@ NOTIFY_FORMATS = ("json", "feishu", "dingtalk", "wecom")
 SCHEMES = {
     "NERLOOP_NOTIFY_URL": ("http", "https"),
     "LABEL_STUDIO_URL": ("http", "https"),
+    "NERLOOP_LABEL_STUDIO_PUBLIC_URL": ("http", "https"),
     "NERLOOP_BACKEND_URL": ("http", "https"),
     "NERLOOP_REDIS_URL": ("redis", "rediss", "unix"),
     "NERLOOP_REGISTRY_URL": ("http", "https", "sqlite", "postgresql", "postgresql+psycopg2"),
@@ -63,6 +65,9 @@ class Settings:
         "Token of a Label Studio user: a personal access token or a legacy one.",
         secret=True,
     )
+    label_studio_public_url: str = _setting(
+        "NERLOOP_LABEL_STUDIO_PUBLIC_URL", "", "Address of Label Studio in people's browsers; empty: LABEL_STUDIO_URL."
+    )
     redis_url: str = _setting(
         "NERLOOP_REDIS_URL", "redis://127.0.0.1:6380/0", "Address of Redis or Valkey.", secret=True
     )
@@ -85,6 +90,11 @@ class Settings:
     webhook_secret: str = _setting(
         "NERLOOP_WEBHOOK_SECRET", "", "Value of the header X-Nerloop-Secret that webhooks carry.", secret=True
     )
+    session_secret: str = _setting(
+        "NERLOOP_SESSION_SECRET", "", "Signs the sessions of people who log in; empty: nobody can.", secret=True
+    )
+    console_host: str = _setting("NERLOOP_CONSOLE_HOST", "127.0.0.1", "Interface the console listens on.")
+    console_port: int = _setting("NERLOOP_CONSOLE_PORT", 9091, "Port the console listens on.")
     base_model: str = _setting(
         "NERLOOP_BASE_MODEL",
         "lac",
@@ -177,6 +187,10 @@ class Settings:
         settings = cls(**values)
         settings._check()
         return settings
+
+    def project_page(self, project_id: int) -> str:
+        """Return the address of a project's tasks in Label Studio, for a browser."""
+        return f"{(self.label_studio_public_url or self.label_studio_url).rstrip('/')}/projects/{project_id}/data"
 
     @property
     def registry_address(self) -> str:

@@ -31,6 +31,7 @@ class ProjectStatus:
     title: str
     url: str
     model: str
+    labels: tuple[str, ...]
     tasks: int
     annotated: int
     new_labels: int
@@ -78,8 +79,9 @@ def _status(loop: Loop, binding: Binding) -> ProjectStatus:
     return ProjectStatus(
         project_id=project.id,
         title=project.title,
-        url=f"{loop.settings.label_studio_url}/projects/{project.id}/data",
+        url=loop.settings.project_page(project.id),
         model=binding.model,
+        labels=project.label_config.labels,
         tasks=project.tasks,
         annotated=project.tasks - unlabelled,
         new_labels=loop.state.new_labels(binding.model),

@@ -53,7 +53,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a fine-tune stands after a step: `step` of `steps` in all, `loss` of this epoch so far, the last epoch."""
+    """Where a fine-tune stands after a step: `step` of `steps` in all, `loss` of this epoch so far, `ended` epochs."""
 
     step: int
     steps: int
@@ -61,7 +61,12 @@ class Progress:
     epochs: int
     loss: float
     seconds_left: float
-    last_epoch: Epoch | None = None
+    ended: tuple[Epoch, ...] = ()
+
+    @property
+    def last_epoch(self) -> Epoch | None:
+        """The last epoch that ended."""
+        return self.ended[-1] if self.ended else None
 
 
 @dataclass(frozen=True)
@@ -188,8 +193,7 @@ class _Run:
             pace = (time.monotonic() - started) / (self._step - first)
             loss = self._losses / (place + 1)
             left = pace * (steps - self._step)
-            last = self.epochs[-1] if self.epochs else None
-            on_progress(Progress(self._step, steps, number, self._total, loss, left, last))
+            on_progress(Progress(self._step, steps, number, self._total, loss, left, tuple(self.epochs)))
             if self._state is not None and self._state.due():
                 self._save()
         return self._losses / self._steps_an_epoch

@@ -13,6 +13,7 @@ from nerloop.errors import BadInput, BadLabelConfig
 from nerloop.gazetteer import read_gazetteer
 from nerloop.known_terms import gazetteer_path
 from nerloop.label_studio import LabelStudio
+from nerloop.loop import Loop
 from nerloop.project_state import Binding, default_model
 from nerloop.promotions import check_model_name
 from nerloop.settings import Settings
@@ -30,6 +31,21 @@ EVENTS = (
     "ANNOTATIONS_DELETED",
     "TASKS_CREATED",
 )
+
+
+def bind(
+    loop: Loop,
+    project_id: int,
+    model: str | None = None,
+    train_threshold: int | None = None,
+    decoder: DecoderKind | None = None,
+    annotations: AnnotationStrategy | None = None,
+) -> Binding:
+    """Connect a project, let the loop know it at once, and queue its predictions; as `connect` otherwise."""
+    binding = connect(loop.label_studio, loop.settings, project_id, model, train_threshold, decoder, annotations)
+    loop.state.save_binding(binding)
+    loop.jobs.enqueue_refresh(project_id)
+    return binding
 
 
 def connect(

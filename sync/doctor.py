@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-from rq import Worker
 
 from nerloop.errors import BadInput, NerLoopError
 from nerloop.gazetteer import read_gazetteer
@@ -100,10 +99,10 @@ def _backend(loop: Loop) -> Iterator[Check]:
 def _redis(loop: Loop) -> Iterator[Check]:
     with redis_errors():
         loop.redis.ping()
-        workers = Worker.all(connection=loop.redis)
     yield Check("Redis answers", True, "pong")
+    workers = loop.jobs.workers()
     for queue in (TRAIN_QUEUE, PREDICT_QUEUE):
-        names = [worker.name for worker in workers if queue in worker.queue_names()]
+        names = [worker.name for worker in workers if queue in worker.queues]
         yield Check(
             f"a worker serves queue {queue}",
             bool(names),

@@ -184,6 +184,7 @@ class TrainingRun:
                 "epochs": progress.epochs,
                 "loss": round(progress.loss, 4),
                 "dev_f1": progress.last_epoch.dev_f1 if progress.last_epoch else None,
+                "curve": [{"epoch": e.number, "loss": round(e.loss, 4), "dev_f1": e.dev_f1} for e in progress.ended],
                 "seconds_left": round(progress.seconds_left),
             }
         )

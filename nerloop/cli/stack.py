@@ -18,6 +18,7 @@ from nerloop.errors import NerLoopError, ProjectNotFound
 from nerloop.loop import Loop
 from nerloop.settings import Settings
 from nerloop.tasks import Project
+from nerloop.users import Users
 
 console = Console(stderr=True)
 DEMO_MODEL = "demo"
@@ -37,6 +38,7 @@ def up(detach: bool, demo: bool) -> None:
     settings = Settings.load()
     stored = ensure_secrets(settings)
     loop = Loop(Settings.load())
+    _make_operator(loop.settings, stored["LABEL_STUDIO_USERNAME"])
     stack = Stack(loop.settings)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops everything in order, as Ctrl-C does
     was_running = stack.is_running()
@@ -51,7 +53,7 @@ def up(detach: bool, demo: bool) -> None:
         with console.status("Starting …") as progress:
             for name in stack.wait_until_ready():
                 progress.update(f"Waiting for {name} …")
-        console.print("[green]✓[/] Label Studio, Valkey, ML backend, workers and schedule are up")
+        console.print("[green]✓[/] Label Studio, Valkey, ML backend, workers, schedule and console are up")
         project = _demo_project(loop) if demo else None
         _print_screen(loop.settings, stored, project)
         if not detach:
@@ -78,6 +80,13 @@ def down() -> None:
     console.print("Stopped.")
 
 
+def _make_operator(settings: Settings, account: str) -> None:
+    """Let the first account of Label Studio decide in the console, unless the file of users says otherwise."""
+    users = Users(settings.users_file)
+    if account not in {user.name for user in users.all()}:
+        users.add(account, "operator")  # its token is worth nothing: nobody has seen it; one logs in with the password
+
+
 def _watch(stack: Stack) -> None:
     while stack.is_running():
         time.sleep(1)
@@ -86,7 +95,7 @@ def _watch(stack: Stack) -> None:
 
 def _demo_project(loop: Loop) -> Project:
     """Return the demo project, made at the first start and pre-labelled by the starter before this returns."""
-    from sync.connect import connect  # the SDK of Label Studio takes a second
+    from sync.connect import bind  # the SDK of Label Studio takes a second
 
     mark = loop.settings.home / DEMO_MARK
     if mark.exists():
@@ -97,8 +106,7 @@ def _demo_project(loop: Loop) -> Project:
         labels = labels_of(documents)
         project = create_project(loop.label_studio, "nerloop demo 演示", documents, labels)
         mark.write_text(str(project.id))
-        loop.state.save_binding(connect(loop.label_studio, loop.settings, project.id, DEMO_MODEL))
-        loop.jobs.enqueue_refresh(project.id)
+        bind(loop, project.id, DEMO_MODEL)
         version = loop.registry.production(DEMO_MODEL).name
         deadline = time.monotonic() + PRE_LABEL_SECONDS
         while lacking := loop.label_studio.count_tasks(project.id, lacking_version=version):
@@ -111,20 +119,24 @@ def _demo_project(loop: Loop) -> Project:
 
 
 def _print_screen(settings: Settings, stored: dict[str, str], project: Project | None) -> None:
-    path = f"/projects/{project.id}/data" if project else ""
+    page = settings.project_page(project.id) if project else settings.label_studio_url
     command = os.path.relpath(sys.argv[0])
     lines = [
-        f"[bold]Label Studio[/]   {settings.label_studio_url}{path}",
-        f"[bold]Login[/]          {stored['LABEL_STUDIO_USERNAME']}",
+        f"[bold]Label Studio[/]   {page}",
+        f"[bold]Console[/]        http://127.0.0.1:{settings.console_port}",
+        f"[bold]Login[/]          {stored['LABEL_STUDIO_USERNAME']}   (the same for both)",
         f"[bold]Password[/]       {stored['LABEL_STUDIO_PASSWORD']}   (kept in {settings.home}/settings.env)",
         "",
         "[bold]What to do next[/]",
-        "  1. Log in, open the demo project and press [bold]Label All Tasks[/]. Persons, places",
-        "     and organisations are pre-labelled; the least certain task comes first.",
+        "  1. Log in to Label Studio, open the demo project and press",
+        "     [bold]Label All Tasks[/]. Persons, places and organisations are",
+        "     pre-labelled; the least certain task comes first.",
         "  2. Or let an annotator be played:",
         f"       {command} demo annotate --count 60",
-        f"  3. Watch the loop turn:  {command} status --watch",
-        f"  4. Bind your own project: {command} connect --project ID",
+        "  3. Watch the loop turn on the console's page Loop, or with",
+        f"       {command} status --watch",
+        "  4. Bind your own project on the page Connect, or with",
+        f"       {command} connect --project ID",
         "",
         "Ctrl-C stops everything. Logs are in " + str(settings.home / "logs"),
     ]

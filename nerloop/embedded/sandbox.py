@@ -40,7 +40,7 @@ class Sandbox:
     """The stack that `nerloop up --no-demo` starts, on free ports and in a folder of its own; stops with its block."""
 
     def __init__(self, home: Path, **settings: str) -> None:
-        ports = {name: free_port() for name in ("label_studio", "redis", "backend")}
+        ports = {name: free_port() for name in ("label_studio", "redis", "backend", "console")}
         self.environ = {
             **{k: v for k, v in os.environ.items() if not k.startswith(OURS)},
             "NERLOOP_HOME": str(home),
@@ -49,6 +49,7 @@ class Sandbox:
             "NERLOOP_REDIS_PORT": str(ports["redis"]),
             "NERLOOP_BACKEND_PORT": str(ports["backend"]),
             "NERLOOP_BACKEND_URL": f"http://127.0.0.1:{ports['backend']}",
+            "NERLOOP_CONSOLE_PORT": str(ports["console"]),
             **settings,
         }
 

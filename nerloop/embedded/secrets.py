@@ -29,9 +29,11 @@ def ensure_secrets(settings: Settings) -> dict[str, str]:
         "NERLOOP_REDIS_URL": f"redis://:{redis_password}@127.0.0.1:{settings.redis_port}/0",
         "NERLOOP_BACKEND_PORT": str(settings.backend_port),
         "NERLOOP_BACKEND_URL": f"http://127.0.0.1:{settings.backend_port}",
+        "NERLOOP_CONSOLE_PORT": str(settings.console_port),
         "BASIC_AUTH_USER": "label-studio",
         "BASIC_AUTH_PASS": secrets.token_urlsafe(24),
         "NERLOOP_WEBHOOK_SECRET": secrets.token_urlsafe(24),
+        "NERLOOP_SESSION_SECRET": secrets.token_urlsafe(24),
     }
     if generated.keys() <= stored.keys():
         return stored

@@ -47,6 +47,7 @@ def processes(settings: Settings) -> list[Process]:
         Process("worker-train", ("workers", "train")),
         Process("worker-predict", ("workers", "predict")),  # of its own: predictions go on while a model is trained
         Process("schedule", ("workers", "schedule")),
+        Process("console", ("console",), f"http://127.0.0.1:{settings.console_port}/health"),
     ]
 
 
@@ -141,6 +142,7 @@ class Stack:
             "NERLOOP_LABEL_STUDIO_PORT": settings.label_studio_port,
             "NERLOOP_REDIS_PORT": settings.redis_port,
             "NERLOOP_BACKEND_PORT": settings.backend_port,
+            "NERLOOP_CONSOLE_PORT": settings.console_port,
         }
         for name, port in ports.items():
             if not port_is_free(port):

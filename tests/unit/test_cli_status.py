@@ -12,6 +12,7 @@ STATUS = ProjectStatus(
     title="Ward 7",
     url="http://127.0.0.1:8080/projects/3/data",
     model="medical",
+    labels=("DRUG", "PER"),
     tasks=100,
     annotated=60,
     new_labels=10,

@@ -24,6 +24,7 @@ ADDRESSES = {
     "NERLOOP_BACKEND_URL": "http://10.0.0.7:9090",
     "NERLOOP_REDIS_URL": "rediss://:hush-hush@queue.example:6379/2",
     "NERLOOP_REGISTRY_URL": "postgresql://mlflow:hush-hush@db.example/mlflow",
+    "NERLOOP_LABEL_STUDIO_PUBLIC_URL": "https://labels.example",
     "NERLOOP_NOTIFY_URL": "https://robot.example/hook/hush-hush",
 }
 CHOICES = {"NERLOOP_NOTIFY_FORMAT": "wecom", "NERLOOP_STRATEGY": "mnlp"}
@@ -132,6 +133,7 @@ def test_tokens_passwords_and_addresses_that_may_hold_one_are_secrets():
         "NERLOOP_WEBHOOK_SECRET",
         "NERLOOP_NOTIFY_URL",
         "NERLOOP_NOTIFY_SECRET",
+        "NERLOOP_SESSION_SECRET",
     }
 
 

@@ -24,7 +24,7 @@ EXAMPLE_OF_COMPOSE, _, EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf
 ENTRIES = {entry.metadata["name"]: entry for entry in fields(Settings)}
 DEFAULTS = {name: "" if entry.default is None else str(entry.default) for name, entry in ENTRIES.items()}
 SECRETS = {name for name, entry in ENTRIES.items() if entry.metadata["secret"]}
-READERS = {"CLI", "ML backend", "workers", "embedded stack"}
+READERS = {"CLI", "ML backend", "workers", "console", "embedded stack"}
 
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(:\?|:-|-)?([^}]*)\}")
 NAMED_LIKE_A_SECRET = re.compile(r"(PASS|PASSWORD|SECRET|TOKEN|API_KEY|AUTH)$")

@@ -1,0 +1,248 @@
+"""The page Correct 纠错: a text and its entities, put right by hand and sent to Label Studio as feedback."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from nicegui import events, ui
+
+from console.highlight import Shown, highlighted, hue
+from console.layout import View
+
+SECONDS_BETWEEN_LOOKS = 5.0  # at whether a model has learned from what was sent
+KEYS = {"[": ("start", -1), "]": ("start", 1), "{": ("end", -1), "}": ("end", 1)}
+
+Entity = dict[str, Any]
+"""A span [start, end) in code points and its label."""
+
+
+async def fill(view: View) -> None:
+    """Build the page with the text that comes from the page Try, or without one."""
+    projects = await view.api.get("/projects")
+    if not projects:
+        ui.label(view.t("no_project")).classes("panel")
+        return
+    await CorrectPage(view, projects).build()
+
+
+class CorrectPage:
+    """The state of one open page."""
+
+    def __init__(self, view: View, projects: Sequence[dict[str, Any]]) -> None:
+        self._view = view
+        self._projects = {row["project_id"]: row for row in projects}
+        self._text = ""
+        self._entities: list[Entity] = []
+        self._model_version = ""
+        self._chosen: Entity | None = None
+        self._selected: tuple[int, int] | None = None
+        self._sent: list[dict[str, Any]] = []
+
+    async def build(self) -> None:
+        """Add the page's elements, and fill in what this tab has kept once the browser is there."""
+        t = self._view.t
+        names = {number: f"{row['title']} · {row['model']}" for number, row in self._projects.items()}
+        with ui.element("section").classes("panel"):
+            with ui.row().classes("controls"):
+                self._project = ui.select(names, value=next(iter(names)), label=t("project")).props("outlined dense")
+                self._project.on_value_change(self._draw)
+                ui.button(t("pre_label"), on_click=self._pre_label).props("outline no-caps icon=auto_fix_high")
+            self._area = ui.textarea(t("text"), placeholder=t("text_hint")).props("outlined autogrow").classes("full")
+        with ui.element("section").classes("panel"):
+            ui.label(t("correct_hint")).classes("hint")
+            self._shown = ui.html("", sanitize=False).classes("text correcting")
+            self._shown.props(f'id=correct-text tabindex=0 role=group lang=zh-CN aria-label="{t("text")}"')
+            pointed = "(event) => emit(nerloop.pointed(event.currentTarget, event.target))"
+            self._shown.on("mouseup", self._pointed, js_handler=pointed)
+            self._shown.on("touchend", self._pointed, js_handler=pointed)
+            key = "(event) => { const key = nerloop.key(event.currentTarget, event); if (key) emit(key); }"
+            self._shown.on("keydown", self._key, js_handler=key)
+            self._state = ui.label().classes("summary").props("role=status")
+            self._labels = ui.row().classes("controls").props(f'role=group aria-label="{t("labels")}"')
+            with ui.row().classes("controls"):
+                for name, (border, by) in zip(
+                    ("start_left", "start_right", "end_left", "end_right"), KEYS.values(), strict=True
+                ):
+                    ui.button(t(name), on_click=lambda border=border, by=by: self._move(border, by)).props(
+                        "flat dense no-caps"
+                    )
+                ui.button(t("delete"), on_click=self._delete).props("flat dense no-caps icon=delete")
+            ui.button(t("send"), on_click=self._send).props("unelevated no-caps icon=send")
+        self._list = ui.element("section").classes("panel").props("aria-live=polite")
+        self._list.set_visibility(False)
+        await ui.context.client.connected()
+        kept = await ui.run_javascript("return nerloop.kept('correct')")
+        if kept:
+            self._text, self._model_version = kept["text"], kept["model_version"]
+            self._entities = [_span(found) for found in kept["entities"] if found["label"] in self._bound["labels"]]
+            self._area.value = self._text
+        self._area.on_value_change(lambda event: self._type(event.value or ""))
+        self._draw()
+        self._sent = await ui.run_javascript("return nerloop.kept('sent')") or []
+        self._list_sent()
+        ui.timer(SECONDS_BETWEEN_LOOKS, self._look, immediate=bool(self._sent))
+
+    @property
+    def _bound(self) -> dict[str, Any]:
+        return self._projects[self._project.value]
+
+    def _type(self, text: str) -> None:
+        """Take another text; entities stay where the text before and after the change is the same."""
+        before, after = _common(self._text, text)
+        shift = len(text) - len(self._text)
+        kept = []
+        for one in self._entities:
+            if one["end"] <= before:
+                kept.append(one)
+            elif one["start"] >= len(self._text) - after:
+                kept.append({**one, "start": one["start"] + shift, "end": one["end"] + shift})
+        self._text, self._entities = text, kept
+        self._let_go()
+
+    async def _pre_label(self) -> None:
+        async with self._view.told():
+            path = f"/projects/{self._project.value}/predict"
+            answer = await self._view.api.post(path, texts=[self._text])
+            self._model_version = answer["model_version"]
+            self._entities = [_span(found) for found in answer["documents"][0]["entities"]]
+            self._let_go()
+            ui.notify(self._view.t("pre_label_replaces", version=self._model_version))
+
+    def _pointed(self, event: events.GenericEventArguments) -> None:
+        """Take what somebody has selected or clicked."""
+        at = event.args
+        if "start" in at:
+            self._selected, self._chosen = (at["start"], at["end"]), None
+        else:
+            self._selected = None
+            self._chosen = self._ordered()[at["entity"]] if at["entity"] is not None else None
+        self._draw()
+
+    def _key(self, event: events.GenericEventArguments) -> None:
+        key = event.args["key"]
+        if not key:
+            self._pointed(event)
+        elif key in KEYS:
+            self._move(*KEYS[key])
+        elif key == "Escape":
+            self._let_go()
+        elif key in {"Delete", "Backspace"}:
+            self._delete()
+        elif int(key) <= len(self._bound["labels"]):
+            self._label(self._bound["labels"][int(key) - 1])
+
+    def _label(self, label: str) -> None:
+        """Give the chosen entity another label, or make an entity of the selected text."""
+        if self._chosen is not None:
+            self._change({**self._chosen, "label": label})
+        elif self._selected is not None:
+            entity = {"start": self._selected[0], "end": self._selected[1], "label": label}
+            if entity in self._entities:
+                ui.notify(self._view.t("same_entity"))
+                return
+            self._entities.append(entity)
+            self._selected, self._chosen = None, entity
+            self._draw()
+        else:
+            ui.notify(self._view.t("select_first"))
+
+    def _move(self, border: str, by: int) -> None:
+        if self._chosen is None:
+            ui.notify(self._view.t("select_first"))
+            return
+        moved = {**self._chosen, border: self._chosen[border] + by}
+        if 0 <= moved["start"] < moved["end"] <= len(self._text):
+            self._change(moved)
+
+    def _change(self, changed: Entity) -> None:
+        self._entities = [changed if one is self._chosen else one for one in self._entities if one != changed]
+        self._chosen = changed
+        self._draw()
+
+    def _delete(self) -> None:
+        if self._chosen is None:
+            ui.notify(self._view.t("select_first"))
+            return
+        self._entities.remove(self._chosen)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._chosen = self._selected = None
+        self._draw()
+
+    def _ordered(self) -> list[Entity]:
+        return sorted(self._entities, key=lambda one: (one["start"], -one["end"], one["label"]))
+
+    def _draw(self) -> None:
+        t = self._view.t
+        entities = self._ordered()
+        shown = [Shown(one["start"], one["end"], one["label"], one["label"]) for one in entities]
+        active = next((number for number, one in enumerate(entities) if one is self._chosen), None)
+        self._shown.set_content(highlighted(self._text, shown, active=active))
+        if self._chosen is not None:
+            span = self._text[self._chosen["start"] : self._chosen["end"]]
+            self._state.set_text(t("chosen", text=span, label=self._chosen["label"]))
+        elif self._selected is not None:
+            self._state.set_text(t("selected", text=self._text[slice(*self._selected)]))
+        else:
+            self._state.set_text(t("nothing_chosen"))
+        self._labels.clear()
+        with self._labels:
+            for number, label in enumerate(self._bound["labels"], start=1):
+                button = ui.button(f"{number} {label}", on_click=lambda label=label: self._label(label))
+                button.props("flat dense no-caps").classes("label").style(f"--hue:{hue(label)}")
+        wrong = {"text": self._text, "entities": entities, "model_version": self._model_version}
+        ui.run_javascript(f"nerloop.keep('correct', {json.dumps(wrong)})")
+
+    async def _send(self) -> None:
+        project = self._bound
+        async with self._view.told():
+            answer = await self._view.api.post(
+                f"/projects/{project['project_id']}/feedback",
+                text=self._text,
+                entities=self._ordered(),
+                model_version=self._model_version,
+            )
+            t = self._view.t
+            said = "sent_repeated" if answer["repeated"] else f"sent_{answer['serves']}"
+            ui.notify(t(said), type="positive" if answer["serves"] == "training" else "info", multi_line=True)
+            sent = {**answer, "project_id": project["project_id"], "text": self._text[:30], "live_in": None}
+            self._sent = [one for one in self._sent if one["annotation_id"] != answer["annotation_id"]] + [sent]
+            self._list_sent()
+
+    async def _look(self) -> None:
+        """See whether what is in production has learned from what was sent."""
+        async with self._view.told():
+            for sent in self._sent:
+                if sent["serves"] == "training":
+                    state = await self._view.api.get(f"/projects/{sent['project_id']}/feedback/{sent['annotation_id']}")
+                    if state["live_in"] != sent["live_in"]:
+                        sent["live_in"] = state["live_in"]
+                        self._list_sent()
+
+    def _list_sent(self) -> None:
+        t = self._view.t
+        ui.run_javascript(f"nerloop.keep('sent', {json.dumps(self._sent)})")
+        self._list.set_visibility(bool(self._sent))
+        self._list.clear()
+        with self._list:
+            ui.label(t("sent")).classes("heading").props("role=heading aria-level=2")
+            for sent in reversed(self._sent):
+                with ui.row().classes("controls sent"):
+                    ui.label(sent["text"])
+                    ui.link(t("open_task"), sent["url"], new_tab=True)
+                    live = t("live_in", version=sent["live_in"]) if sent["live_in"] else t("waits")
+                    state = live if sent["serves"] == "training" else t("sent_evaluation")
+                    ui.label(state).classes("live" if sent["live_in"] else "")
+
+
+def _span(found: dict[str, Any]) -> Entity:
+    return {key: found[key] for key in ("start", "end", "label")}
+
+
+def _common(before: str, after: str) -> tuple[int, int]:
+    """Return how many characters two texts begin with in common, and end with behind those."""
+    shorter = min(len(before), len(after))
+    start = next((i for i in range(shorter) if before[i] != after[i]), shorter)
+    end = next((i for i in range(shorter - start) if before[-1 - i] != after[-1 - i]), shorter - start)
+    return start, end

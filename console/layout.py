@@ -1,0 +1,210 @@
+"""What all pages share: who is looking, in which language and theme; header, navigation, errors, confirmation."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from fastapi import Request
+from fastapi.responses import RedirectResponse, Response
+from nicegui import ui
+
+from console.api import Api, ApiProblem
+from console.texts import LANGUAGES, Language, Texts, language_of
+from nerloop import __version__
+
+SESSION_COOKIE = "nerloop_session"
+LANGUAGE_COOKIE = "nerloop_language"
+THEME_COOKIE = "nerloop_theme"
+
+Theme = Literal["light", "dark", "cyberpunk"]
+THEMES: tuple[Theme, ...] = get_args(Theme)
+# As in console.css, for what takes no style sheet.
+ACCENTS: dict[Theme, str] = {"light": "#1257c0", "dark": "#8ab6ff", "cyberpunk": "#00f0ff"}
+INKS: dict[Theme, str] = {"light": "#1b2430", "dark": "#e8edf3", "cyberpunk": "#e9f7ff"}
+PAGES = ("try", "correct", "loop", "data", "connect")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a browser wants to see a page."""
+
+    language: Language
+    theme: Theme
+
+
+@dataclass(frozen=True)
+class View:
+    """One page as one person sees it: the API on that person's behalf, name and role, texts and theme."""
+
+    api: Api
+    name: str
+    role: str
+    t: Texts
+    theme: Theme
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether this person may train and decide."""
+        return self.role == "operator"
+
+    @asynccontextmanager
+    async def told(self) -> AsyncIterator[None]:
+        """Run a block that calls the API; what it refuses is shown, and the block ends there.
+
+        Whoever's session is over is led to the log-in page.
+        """
+        try:
+            yield
+        except ApiProblem as problem:
+            if problem.status == 401:
+                ui.navigate.to("/login")
+            else:
+                ui.notify(self.t("not_answered", detail=problem), type="negative", multi_line=True, close_button=True)
+
+    async def confirmed(
+        self, title: str, action: str, *, note: str = "", asks_why: bool = True, needs_reason: bool = False
+    ) -> str | None:
+        """Ask whether something shall be done, and why; return the reason, or None where it shall not.
+
+        `action` is what the button says that does it.
+        """
+        with ui.dialog() as dialog, ui.card().classes("dialog"):
+            ui.label(title).classes("dialog-title").props("role=heading aria-level=2")
+            if note:
+                ui.label(note)
+            why = ui.input(self.t("why")).props("outlined autofocus maxlength=1000").classes("full")
+
+            def decide() -> None:
+                if needs_reason and not why.value.strip():
+                    why.props("error").props(f'error-message="{self.t("why_missing")}"')
+                else:
+                    dialog.submit(why.value.strip())
+
+            why.on("keydown.enter", decide)
+            why.set_visibility(asks_why)
+            with ui.row().classes("actions"):
+                ui.button(self.t("cancel"), on_click=lambda: dialog.submit(None)).props("flat no-caps")
+                ui.button(action, on_click=decide).props("no-caps unelevated")
+        answer: str | None = await dialog
+        dialog.clear()
+        dialog.delete()
+        return answer
+
+
+def look_of(request: Request) -> Look:
+    """Return the language and theme of a request's cookies, or the defaults."""
+    theme: Theme = next((theme for theme in THEMES if theme == request.cookies.get(THEME_COOKIE)), "light")
+    language = language_of(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language", ""))
+    return Look(language, theme)
+
+
+def add_page(name: str, fill: Callable[[View], Awaitable[None]], api_for: Callable[[str], Api]) -> None:
+    """Add the page that `fill` fills at `/name`, for whoever has logged in; others are led to the log-in page."""
+
+    @ui.page(f"/{name}", title=f"nerloop · {Texts('zh')(name)} {Texts('en')(name)}", response_timeout=30)
+    async def page(request: Request) -> Response | None:
+        api = api_for(request.cookies.get(SESSION_COOKIE, ""))
+        look = look_of(request)
+        try:
+            me = await api.get("/me")
+        except ApiProblem as problem:
+            if problem.status == 401:
+                return RedirectResponse("/login", status_code=303)
+            _frame(None, look, name)
+            failed(Texts(look.language), problem)
+            return None
+        view = View(api, me["name"], me["role"], Texts(look.language), look.theme)
+        _frame(view, look, name)
+        with ui.element("main").props("id=content tabindex=-1").classes("content"):
+            ui.label(view.t(name)).classes("title").props("role=heading aria-level=1")
+            try:
+                await fill(view)
+            except ApiProblem as problem:
+                failed(view.t, problem)
+        return None
+
+
+def failed(t: Texts, problem: ApiProblem) -> None:
+    """Say on the page that it could not be filled, and offer to try again."""
+    with ui.element("div").classes("panel problem").props("role=alert"):
+        ui.label(t("not_answered", detail=problem))
+        ui.button(t("reload"), on_click=ui.navigate.reload).props("no-caps outline")
+
+
+def section(title: str) -> ui.element:
+    """Open a part of a page with its heading; used as a context manager."""
+    panel = ui.element("section").classes("panel")
+    with panel:
+        ui.label(title).classes("heading").props("role=heading aria-level=2")
+    return panel
+
+
+def table(headings: tuple[str, ...]) -> ui.element:
+    """Open a table, wider than a phone's screen if it must be; used as a context manager around `row`s."""
+    with ui.element("div").classes("scroll").props("tabindex=0 role=group"), ui.element("table"):
+        with ui.element("thead"), ui.element("tr"):
+            for heading in headings:
+                with ui.element("th").props("scope=col"):
+                    ui.label(heading)
+        return ui.element("tbody")
+
+
+def cell(text: object = "", classes: str = "") -> ui.element:
+    """Add a cell to the row around it; used as a context manager where it holds more than a text."""
+    made = ui.element("td").classes(classes)
+    if text != "":
+        with made:
+            ui.label(str(text))
+    return made
+
+
+def chart(view: View, options: dict[str, Any], title: str) -> ui.echart:
+    """Draw a chart that a screen reader knows by its title."""
+    ink = {"color": INKS[view.theme]}
+    axis = {"axisLabel": ink, "nameTextStyle": ink}
+    theme = {"legend": {"textStyle": ink}, "categoryAxis": axis, "valueAxis": axis, "backgroundColor": "transparent"}
+    drawn = ui.echart({"animation": False, **options}, theme=theme).classes("chart")
+    drawn.props(f'role=img aria-label="{title}"')
+    return drawn
+
+
+def _frame(view: View | None, look: Look, current: str) -> None:
+    t = Texts(look.language)
+    ui.add_head_html(
+        f'<link rel="stylesheet" href="/static/console.css?{__version__}">'
+        f'<script src="/static/console.js?{__version__}"></script>'
+    )
+    ui.dark_mode(look.theme != "light")
+    ui.colors(primary=ACCENTS[look.theme])
+    ui.query("body").classes(f"theme-{look.theme}")
+    ui.run_javascript(f"document.documentElement.lang = {'zh-CN' if look.language == 'zh' else 'en'!r}")
+    ui.link(t("skip"), "#content").classes("skip")
+    with ui.element("header").classes("top"):
+        ui.label("nerloop").classes("brand")
+        with ui.element("nav").props(f'aria-label="{t("pages")}"'):
+            for page in PAGES if view else ():
+                link = ui.link(t(page), f"/{page}")
+                if page == current:
+                    link.props("aria-current=page")
+        ui.element("div").classes("space")
+        _choices(t, look)
+        if view:
+            ui.label(f"{view.name} · {t(view.role)}").classes("who")
+            ui.html(f'<form method="post" action="/logout"><button>{t("log_out")}</button></form>', sanitize=False)
+
+
+def _choices(t: Texts, look: Look) -> None:
+    other = next(language for language in LANGUAGES if language != look.language)
+
+    def choose(cookie: str, value: str) -> str:
+        return f"() => nerloop.choose({cookie!r}, {value!r})"
+
+    language = ui.element("button").props(f"lang={other}").on("click", js_handler=choose(LANGUAGE_COOKIE, other))
+    with language:
+        ui.label(t("other_language"))
+    options = "".join(
+        f'<option value="{theme}"{" selected" if theme == look.theme else ""}>{t(theme)}</option>' for theme in THEMES
+    )
+    choice = f"nerloop.choose('{THEME_COOKIE}', this.value)"
+    ui.html(f'<select aria-label="{t("theme")}" onchange="{choice}">{options}</select>', sanitize=False)

@@ -1,0 +1,342 @@
+"""The page Loop 闭环: where each model's loop stands, live, and the buttons that steer it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from nicegui import ui
+
+from console.layout import View, cell, chart, section, table
+
+SECONDS_BETWEEN_LOOKS = 2.0
+
+Row = dict[str, Any]
+
+
+async def fill(view: View) -> None:
+    """Build a panel a project, then what runs."""
+    projects = await view.api.get("/projects")
+    if not projects:
+        ui.label(view.t("no_project")).classes("panel")
+    panels = [ProjectPanel(view, project) for project in projects]
+    system = SystemPanel(view)
+    await asyncio.gather(*(panel.look() for panel in panels), system.look())
+
+    async def look() -> None:
+        async with view.told():
+            rows = {row["project_id"]: row for row in await view.api.get("/projects")}
+            for panel in panels:
+                if panel.project_id in rows:
+                    await panel.look(rows[panel.project_id])
+            await system.look()
+
+    await ui.context.client.connected()
+    ui.timer(SECONDS_BETWEEN_LOOKS, look, immediate=False)
+    for panel in panels:
+        await panel.report()
+
+
+class ProjectPanel:
+    """One project and its model."""
+
+    def __init__(self, view: View, project: Row) -> None:
+        self._view = view
+        self._project = project
+        self._drawn: object = None  # what the state was drawn from, so that only a change draws it anew
+        self._listed: object = None
+        self.project_id = project["project_id"]
+        with section(f"{project['title']} · {project['model']}"):
+            ui.link(view.t("open_project"), project["url"], new_tab=True)
+            self._state = ui.element("div").classes("stack")
+            self._curves = Curves(view)
+            self._buttons = ui.row().classes("controls")
+            self._versions = ui.element("div")
+            self._report = ui.element("div")
+
+    @property
+    def _model(self) -> str:
+        return str(self._project["model"])
+
+    async def look(self, project: Row | None = None) -> None:
+        """Bring the panel up to date."""
+        self._project = project or self._project
+        training = await self._view.api.get(f"/models/{self._model}/training")
+        state = (self._project, training)
+        if state != self._drawn:
+            self._drawn = state
+            self._draw(training)
+        versions = await self._view.api.get(f"/models/{self._model}/versions")
+        if versions != self._listed:
+            self._listed = versions
+            self._list(versions)
+
+    def _draw(self, training: Row) -> None:
+        t, project = self._view.t, self._project
+        self._state.clear()
+        with self._state:
+            count, threshold = project["new_labels"], project["train_threshold"]
+            said = t("new_labels", count=count, threshold=threshold)
+            ui.label(said)
+            bar = ui.linear_progress(min(1.0, count / threshold), show_value=False)
+            bar.props(f'aria-label="{said}"')
+            ui.label(t("annotated", annotated=project["annotated"], tasks=project["tasks"]))
+            serving = t("serving", version=project["production"])
+            if project["f1"] is not None:
+                serving += " · " + t("f1_is", f1=f"{project['f1']:.3f}")
+            if project["provisional"]:
+                serving += " · " + t("provisional")
+            ui.label(serving).classes("strong")
+            ui.label(self._predictions())
+            if project["paused"]:
+                why = f": {project['paused']['why']}" if project["paused"]["why"] else ""
+                since, by = project["paused"]["since"], project["paused"]["by"]
+                ui.label(t("paused", by=by, since=since, why=why)).classes("warning")
+            ui.label(self._training(training)).classes("warning" if training["state"] == "failed" else "")
+        self._curves.draw(training["progress"].get("curve") or [])
+        self._buttons.clear()
+        with self._buttons:
+            if self._view.is_operator:
+                self._add_buttons(training)
+            else:
+                ui.label(t("operators_only")).classes("hint")
+
+    def _predictions(self) -> str:
+        t, project = self._view.t, self._project
+        said = t("fresh_stale", fresh=project["fresh"], stale=project["stale"])
+        refresh = project["refresh"]
+        if refresh and refresh["state"] in {"queued", "started"} and "total" in refresh:
+            said += " · " + t("refreshing", done=refresh.get("done", 0), total=refresh["total"])
+            if refresh.get("seconds_left") is not None:
+                said += " · " + t("seconds_left", seconds=refresh["seconds_left"])
+        return said
+
+    def _training(self, training: Row) -> str:
+        t, progress = self._view.t, training["progress"]
+        match training["state"]:
+            case "queued" | "deferred" | "scheduled":
+                return t("job_queued")
+            case "started" if progress.get("step") == "training":
+                said = t("job_epoch", **{key: progress[key] for key in ("epoch", "epochs", "loss")})
+                return f"{said} · {t('seconds_left', seconds=progress['seconds_left'])}"
+            case "started":
+                step = progress.get("step")
+                return t("job_started", step=t(f"step_{step}") if step else "…")
+            case "failed":
+                return t("job_failed", error=training["error"])
+            case _:
+                return t("job_none")
+
+    def _add_buttons(self, training: Row) -> None:
+        t, project = self._view.t, self._project
+        if training["state"] in {"queued", "started"}:
+            self._button("stop_training", self._stop)
+        else:
+            self._button("train_now", self._train)
+        if project["previous"]:
+            previous = project["previous"]
+            ui.button(t("roll_back_to", version=previous), on_click=lambda: self._roll_back(previous)).props(
+                "outline no-caps icon=undo"
+            )
+        if project["paused"]:
+            self._button("resume", self._resume)
+        else:
+            self._button("pause", self._pause)
+
+    def _button(self, key: str, action: Callable[[], Awaitable[None]]) -> None:
+        ui.button(self._view.t(key), on_click=action).props("outline no-caps")
+
+    async def _train(self) -> None:
+        async with self._view.told():
+            answer = await self._view.api.post(f"/models/{self._model}/train")
+            ui.notify(self._view.t("train_queued" if answer["queued"] else "train_there"))
+            await self.look()
+
+    async def _stop(self) -> None:
+        if (
+            await self._view.confirmed(
+                self._view.t("stop_title", model=self._model), self._view.t("stop_training"), asks_why=False
+            )
+            is None
+        ):
+            return
+        async with self._view.told():
+            await self._view.api.post(f"/models/{self._model}/training/stop")
+            ui.notify(self._view.t("stopped"))
+            await self.look()
+
+    async def _pause(self) -> None:
+        why = await self._view.confirmed(self._view.t("pause_title", model=self._model), self._view.t("pause"))
+        if why is not None:
+            await self._decide(f"/models/{self._model}/pause", why=why)
+
+    async def _resume(self) -> None:
+        await self._decide(f"/models/{self._model}/resume")
+
+    async def _roll_back(self, version: str) -> None:
+        t = self._view.t
+        why = await self._view.confirmed(
+            t("roll_back_title", version=version), t("roll_back"), note=t("roll_back_note"), needs_reason=True
+        )
+        if why is not None:
+            await self._decide(f"/models/{self._model}/rollback", to=version, why=why)
+
+    async def _promote(self, version: str) -> None:
+        why = await self._view.confirmed(
+            self._view.t("promote_title", version=version), self._view.t("promote"), needs_reason=True
+        )
+        if why is not None:
+            await self._decide(f"/versions/{version}/promote", why=why)
+
+    async def _decide(self, path: str, **fields: str) -> None:
+        async with self._view.told():
+            answer = await self._view.api.post(path, **fields)
+            t = self._view.t
+            serves = answer.get("production")
+            ui.notify(t("now_serving", version=serves) if serves else t("done"), type="positive")
+            rows = await self._view.api.get("/projects")
+            await self.look(next((row for row in rows if row["project_id"] == self.project_id), None))
+
+    def _list(self, versions: Sequence[Row]) -> None:
+        t = self._view.t
+        self._versions.clear()
+        with self._versions:
+            ui.label(t("versions")).classes("subheading").props("role=heading aria-level=3")
+            if not versions:
+                ui.label(t("no_versions"))
+                return
+            headings = ("version", "created", "decision", "reason")
+            actions = ("",) if self._view.is_operator else ()
+            with table((t(headings[0]), t(headings[1]), "F1", t(headings[2]), t(headings[3]), *actions)):
+                for version in versions:
+                    self._version_row(version)
+
+    def _version_row(self, version: Row) -> None:
+        t = self._view.t
+        with ui.element("tr").classes("serves" if version["in_production"] else ""):
+            name = f"{version['version']} ●" if version["in_production"] else version["version"]
+            cell(name, "nowrap")
+            cell((version["created_at"] or "")[:16].replace("T", " "), "nowrap")
+            cell("–" if version["gate_f1"] is None else f"{version['gate_f1']:.3f}")
+            cell(version["decision"])
+            cell(version["reason"], "reason")
+            if self._view.is_operator:
+                with cell():
+                    if not version["in_production"]:
+                        name = version["version"]
+                        ui.button(t("promote"), on_click=lambda: self._promote(name)).props("flat dense no-caps").props(
+                            f'aria-label="{t("promote")} {name}"'
+                        )
+
+    async def report(self) -> None:
+        """Add what takes longer to find out: the learning curve, corrections, time saved, advice."""
+        t = self._view.t
+        async with self._view.told():
+            report = await self._view.api.get(f"/projects/{self.project_id}/report")
+            with self._report:
+                _learning_curve(self._view, report["learning_curve"])
+                _corrections(self._view, report["versions"])
+                ui.label(t("time_saved")).classes("subheading").props("role=heading aria-level=3")
+                time_saved = report["bias"] and report["bias"]["time"]
+                if time_saved:
+                    low, high = (f"{100 * end:.0f}" for end in time_saved["interval"])
+                    ui.label(t("time_saved_is", share=f"{100 * time_saved['share']:.0f}", low=low, high=high))
+                else:
+                    ui.label(t("time_unknown"))
+                ui.label(t("advice")).classes("subheading").props("role=heading aria-level=3")
+                ui.label(t("enough" if report["advice"]["enough"] else "go_on")).classes("strong")
+                ui.label(report["advice"]["sentence"]).props("lang=en")
+
+
+class Curves:
+    """Loss and F1 of the fine-tune that runs, an epoch a point; hidden while there is none."""
+
+    def __init__(self, view: View) -> None:
+        t = view.t
+        axes: list[dict[str, Any]] = [{"type": "value", "name": t("loss")}, {"type": "value", "name": "F1", "max": 1}]
+        options = {
+            "legend": {},
+            "grid": {"top": 40, "bottom": 45, "left": 50, "right": 50},
+            "xAxis": {"type": "category", "name": t("epoch"), "nameLocation": "middle", "nameGap": 28, "data": []},
+            "yAxis": axes,
+            "series": [
+                {"name": t("loss"), "type": "line", "data": []},
+                {"name": t("dev_f1"), "type": "line", "yAxisIndex": 1, "data": []},
+            ],
+        }
+        self._chart = chart(view, options, t("curves"))
+        self._chart.set_visibility(False)
+
+    def draw(self, curve: Sequence[Row]) -> None:
+        """Show the epochs that have ended."""
+        self._chart.set_visibility(bool(curve))
+        self._chart.options["xAxis"]["data"] = [point["epoch"] for point in curve]
+        self._chart.options["series"][0]["data"] = [point["loss"] for point in curve]
+        self._chart.options["series"][1]["data"] = [point["dev_f1"] for point in curve]
+        self._chart.update()
+
+
+class SystemPanel:
+    """The replicas and workers that are alive."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._drawn: object = None
+        with section(view.t("system")):
+            self._list = ui.element("div").classes("stack")
+
+    async def look(self) -> None:
+        """Bring the panel up to date."""
+        t = self._view.t
+        system = await self._view.api.get("/system")
+        models = {row["model"]: row["production"] for row in await self._view.api.get("/models")}
+        if (system, models) == self._drawn:
+            return
+        self._drawn = (system, models)
+        self._list.clear()
+        with self._list:
+            if not system["replicas"]:
+                ui.label(t("no_replica")).classes("warning")
+            for name, serving in sorted(system["replicas"].items()):
+                said = ", ".join(f"{model}: {version}" for model, version in sorted(serving.items()))
+                ui.label(f"{t('replica', name=name)} · {t('serves')} {said or t('nothing_loaded')}")
+                for model, version in sorted(serving.items()):
+                    if models.get(model, version) != version:
+                        ui.label(f"{model}: {version}, {t('behind', version=models[model])}").classes("warning")
+            if not system["workers"]:
+                ui.label(t("no_worker")).classes("warning")
+            for worker in system["workers"]:
+                queues = ", ".join(worker["queues"])
+                ui.label(f"{t('worker', name=worker['name'])} · {queues} · {worker['state']} {worker['job']}")
+
+
+def _learning_curve(view: View, points: Sequence[Row]) -> None:
+    t = view.t
+    if not points:
+        return
+    ui.label(t("learning_curve")).classes("subheading").props("role=heading aria-level=3")
+    data = [{"value": [point["documents"], point["f1"]], "name": point["version"]} for point in points]
+    options = {
+        "grid": {"top": 30, "bottom": 45, "left": 50, "right": 30},
+        "tooltip": {"trigger": "item", "formatter": "{b}: {c}"},
+        "xAxis": {"type": "value", "name": t("documents"), "nameLocation": "middle", "nameGap": 28},
+        "yAxis": {"type": "value", "name": "F1", "max": 1},
+        "series": [{"type": "line", "data": data}],
+    }
+    chart(view, options, t("learning_curve"))
+
+
+def _corrections(view: View, versions: Sequence[Row]) -> None:
+    t = view.t
+    ui.label(t("corrections")).classes("subheading").props("role=heading aria-level=3")
+    if not versions:
+        ui.label(t("no_corrections"))
+        return
+    done = ("accepted", "relabelled", "resized", "added", "deleted")
+    with table((t("version"), t("annotations"), *(t(each) for each in done), t("edits"))):
+        for row in versions:
+            with ui.element("tr"):
+                cell(row["version"], "nowrap")
+                cell(row["annotations"])
+                for each in done:
+                    cell(row[each])
+                cell(f"{row['edits_per_annotation']:.2f}")

@@ -1,0 +1,142 @@
+"""The page Try 试用: a text, and what one or two models find in it while it is typed."""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from nicegui import ui
+
+from console.highlight import Shown, highlighted
+from console.layout import View
+from console.texts import Texts
+
+EXAMPLE = "张三在北京的阿里巴巴工作，周末常去上海看望在复旦大学读书的妹妹李娜。"
+DEBOUNCE_MILLISECONDS = 120
+MAX_CHARACTERS = 20_000  # that are labelled anew whenever somebody stops typing
+GENERAL = "lac"
+
+Found = dict[str, Any]
+"""An entity as the API gives it: start, end, label, text, score."""
+
+
+async def fill(view: View) -> None:
+    """Build the page, and label the text that this tab has kept, or an example."""
+    await TryPage(view, await view.api.get("/models")).build()
+
+
+class Side:
+    """One model's half of the page: what is chosen there, and what it has found in the text last."""
+
+    def __init__(self, view: View, models: Sequence[str], model: str) -> None:
+        t = view.t
+        self.found: list[Found] = []
+        self.model_version = ""
+        self.milliseconds = 0
+        with ui.element("section").classes("panel") as self.panel:
+            with ui.row().classes("controls"):
+                names = {name: t("general", model=name) if name == GENERAL else name for name in models}
+                self.model = ui.select(names, value=model, label=t("model")).props("outlined dense")
+                self.version = ui.select({"": t("in_production")}, value="", label=t("version"))
+                self.version.props("outlined dense")
+            self._text = ui.html("", sanitize=False).classes("text").props("lang=zh-CN")
+            self._summary = ui.label().classes("summary").props("role=status")
+
+    @property
+    def request(self) -> dict[str, str]:
+        """What the API is asked: a version, or the model's production."""
+        return {"version": self.version.value} if self.version.value else {"model": self.model.value}
+
+    def draw(self, t: Texts, text: str, shown: Sequence[Found], others: Sequence[Found] | None) -> None:
+        """Show the text with what was found; what is not among the `others` stands out."""
+        theirs = shown if others is None else others
+        marked = [number for number, one in enumerate(shown) if _key(one) not in {_key(other) for other in theirs}]
+        entities = [Shown(one["start"], one["end"], one["label"], self._tip(t, one)) for one in shown]
+        self._text.set_content(highlighted(text, entities, marked=marked))
+        said = t("found", count=len(shown), version=self.model_version, milliseconds=self.milliseconds)
+        self._summary.set_text(f"{said} · {t('differ', count=len(marked))}" if marked else said)
+
+    def _tip(self, t: Texts, found: Found) -> str:
+        return f"{found['label']} · {t('confidence', percent=round(100 * found['score']))} · {self.model_version}"
+
+
+class TryPage:
+    """The state of one open page."""
+
+    def __init__(self, view: View, models: Sequence[dict[str, Any]]) -> None:
+        self._view = view
+        self._models = [row["model"] for row in models]
+        self._asked = 0  # requests so far: an answer that a later one has overtaken is dropped
+
+    async def build(self) -> None:
+        """Add the page's elements, and fill in the text once the browser is there."""
+        t = self._view.t
+        with ui.element("section").classes("panel"):
+            self._text = ui.textarea(t("text"), placeholder=t("text_hint"))
+            self._text.props(f"outlined autogrow debounce={DEBOUNCE_MILLISECONDS} maxlength={MAX_CHARACTERS}")
+            self._text.classes("full").on("update:model-value", js_handler="(text) => nerloop.keep('text', text)")
+            with ui.row().classes("controls"):
+                self._comparing = ui.switch(t("compare"))
+                ui.label(t("least_confidence")).props("id=least-confidence")
+                self._least = ui.slider(min=0, max=100, value=0).classes("slider")
+                self._least.props("label aria-labelledby=least-confidence")
+        other = next((model for model in self._models if model != GENERAL), GENERAL)
+        with ui.element("div").classes("sides"):
+            self._sides = [Side(self._view, self._models, model) for model in (GENERAL, other)]
+        self._sides[1].panel.bind_visibility_from(self._comparing, "value")
+        for side in self._sides:
+            with side.panel:
+                report = ui.button(t("report_error"), on_click=lambda side=side: self._report(side))
+                report.props("outline no-caps icon=flag")
+            side.model.on_value_change(lambda _, side=side: self._choose(side))
+            side.version.on_value_change(self._label)
+            await self._list_versions(side)
+        await ui.context.client.connected()
+        self._text.value = await ui.run_javascript("return nerloop.kept('text')") or EXAMPLE
+        await self._label()
+        self._text.on_value_change(self._label)
+        self._comparing.on_value_change(self._label)
+        self._least.on_value_change(self._draw)
+
+    async def _choose(self, side: Side) -> None:
+        await self._list_versions(side)
+        await self._label()
+
+    async def _list_versions(self, side: Side) -> None:
+        """Offer the versions of the side's model; its production is chosen."""
+        async with self._view.told():
+            versions = await self._view.api.get(f"/models/{side.model.value}/versions")
+            names = {row["version"]: row["version"] for row in versions}
+            side.version.set_options({"": self._view.t("in_production"), **names}, value="")
+
+    async def _label(self) -> None:
+        self._asked += 1
+        asked = self._asked
+        async with self._view.told():
+            for side in self._sides[: 1 + self._comparing.value]:
+                started = time.monotonic()
+                answer = await self._view.api.post("/predict", texts=[self._text.value or ""], **side.request)
+                if asked != self._asked:
+                    return
+                side.milliseconds = round((time.monotonic() - started) * 1000)
+                side.model_version = answer["model_version"]
+                side.found = answer["documents"][0]["entities"]
+            self._draw()
+
+    def _draw(self) -> None:
+        least = self._least.value / 100
+        first, second = ([found for found in side.found if found["score"] >= least] for side in self._sides)
+        comparing = self._comparing.value
+        text = self._text.value or ""
+        self._sides[0].draw(self._view.t, text, first, second if comparing else None)
+        if comparing:
+            self._sides[1].draw(self._view.t, text, second, first)
+
+    def _report(self, side: Side) -> None:
+        """Go on to the page Correct with the text and what was found."""
+        wrong = {"text": self._text.value or "", "entities": side.found, "model_version": side.model_version}
+        ui.run_javascript(f"nerloop.keep('correct', {json.dumps(wrong)}); location.href = '/correct'")
+
+
+def _key(found: Found) -> tuple[int, int, str]:
+    return found["start"], found["end"], found["label"]

@@ -1,0 +1,153 @@
+"""The part of the REST API that is about the installation: who one is, what runs, whether each link holds, binding."""
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from ml_backend.access import Operator, Viewer
+from ml_backend.fields import ModelName, Strict
+from ml_backend.model import services
+from ml_backend.sessions import SESSION_SECONDS, log_in
+from nerloop.annotations import AnnotationStrategy
+from nerloop.errors import BadInput, BadLabelConfig, LabelStudioError
+from nerloop.jobs import WorkerStatus
+from nerloop.label_studio import LabelStudio
+from nerloop.tagging import DecoderKind
+from nerloop.tasks import Project
+from nerloop.users import Role
+from sync.connect import bind, stored_binding
+from sync.doctor import Check, examine
+
+router = APIRouter()
+
+
+class LoginRequest(Strict):
+    """An e-mail address of Label Studio with its password, or a user's name with the token."""
+
+    name: str = Field(min_length=1, max_length=256)
+    password: str = Field(min_length=1, max_length=1024)
+
+
+class LoginAnswer(BaseModel):
+    """A session, to be sent as a token is, and the seconds it is good for."""
+
+    session: str
+    seconds: int
+
+
+class Me(BaseModel):
+    """Who one is here."""
+
+    name: str
+    role: Role
+
+
+class System(BaseModel):
+    """The processes that are alive: replicas of the ML backend with {model: version} they serve, and workers."""
+
+    replicas: dict[str, dict[str, str]]
+    workers: list[WorkerStatus]
+
+
+class LabelStudioAddress(Strict):
+    """Where another Label Studio is, and the token of one of its accounts."""
+
+    url: str = Field(max_length=1000, pattern=r"^https?://\S+$")
+    token: str = Field(min_length=1, max_length=2000)
+
+
+class FoundLabelStudio(BaseModel):
+    """A Label Studio that answers: its release, whose the token is, and how many projects that account sees."""
+
+    release: str
+    user: str
+    projects: int
+
+
+class LabelStudioProject(BaseModel):
+    """A project of Label Studio's; `model` is what it is bound to, and `problem` why it cannot be."""
+
+    project_id: int
+    title: str
+    tasks: int
+    labels: list[str]
+    model: str | None
+    problem: str
+
+
+class ConnectRequest(Strict):
+    """How a project is bound; what is left out stays as it is, or has its default."""
+
+    model: ModelName | None = None
+    train_threshold: int | None = Field(default=None, ge=1, le=1_000_000)
+    decoder: DecoderKind | None = None
+    annotations: AnnotationStrategy | None = None
+
+
+@router.post("/login")
+def login(request: LoginRequest) -> LoginAnswer:
+    """Log in with a Label Studio account, or as a user with the token: the answer's session is good for 12 hours."""
+    return LoginAnswer(session=log_in(services().settings, request.name, request.password), seconds=SESSION_SECONDS)
+
+
+@router.get("/me")
+def me(user: Viewer) -> Me:
+    """Tell who one is, and what one may do."""
+    return Me(name=user.name, role=user.role)
+
+
+@router.get("/system")
+def system(_: Viewer) -> System:
+    """List the replicas and the workers that are alive."""
+    loop = services().loop
+    return System(replicas=loop.state.replicas(), workers=loop.jobs.workers())
+
+
+@router.get("/doctor")
+def doctor(_: Operator) -> list[Check]:
+    """Check every link of the loop, both ways, as `nerloop doctor` does."""
+    return list(examine(services().loop))
+
+
+@router.get("/label-studio/projects")
+def label_studio_projects(_: Operator) -> list[LabelStudioProject]:
+    """List all projects of Label Studio that can be bound, or cannot, and why."""
+    loop = services().loop
+    return [_project(loop.label_studio, project) for project in loop.label_studio.projects()]
+
+
+@router.post("/label-studio/check")
+def check_label_studio(_: Operator, request: LabelStudioAddress) -> FoundLabelStudio:
+    """Try an address and a token; nothing is stored. Which Label Studio is used is a setting."""
+    try:
+        found = LabelStudio(request.url, request.token)
+        return FoundLabelStudio(release=found.version(), user=found.user(), projects=len(found.projects()))
+    except LabelStudioError as error:
+        raise BadInput(str(error)) from error  # what is wrong with an address that somebody typed is no failure of ours
+
+
+@router.post("/projects/{project_id}/connect")
+def connect_project(_: Operator, project_id: int, request: ConnectRequest) -> dict[str, Any]:
+    """Bind a project to a model, as `nerloop connect` does; safe to repeat. The answer is the binding."""
+    binding = bind(
+        services().loop, project_id, request.model, request.train_threshold, request.decoder, request.annotations
+    )
+    return asdict(binding)
+
+
+def _project(label_studio: LabelStudio, project: Project) -> LabelStudioProject:
+    try:
+        labels, problem = list(project.label_config.labels), ""
+    except BadLabelConfig as error:
+        labels, problem = [], str(error)
+    bound = stored_binding(label_studio, services().settings, project.id)
+    return LabelStudioProject(
+        project_id=project.id,
+        title=project.title,
+        tasks=project.tasks,
+        labels=labels,
+        model=bound.model if bound else None,
+        problem=problem,
+    )
