@@ -62,6 +62,7 @@ $(VENV)/.installed: requirements.txt requirements-label-studio-ml.txt pyproject.
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@$(BIN)/python $(PIP) -r requirements-dev.txt
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || $(BIN)/playwright install chromium
 	@touch $@
 
 $(LABEL_STUDIO_VENV)/.installed: requirements-label-studio.txt

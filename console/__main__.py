@@ -1,28 +1,26 @@
 """`python -m console`: serves the web page."""
 
-from nicegui import ui
+import sys
 
-from console.app import add_routes
+import uvicorn
+
+from console.app import make_app
+from nerloop.errors import NerLoopError
 from nerloop.logs import set_up_logs
 from nerloop.settings import Settings
 
 
-def main() -> None:
-    """Serve until the process is stopped."""
-    settings = Settings.load()
+def main() -> int:
+    """Serve until told to stop; returns the exit code."""
+    try:
+        settings = Settings.load()
+    except NerLoopError as error:
+        print(f"nerloop: {error}", file=sys.stderr)
+        return 1
     set_up_logs()
-    add_routes(settings)
-    ui.run(
-        host=settings.console_host,
-        port=settings.console_port,
-        title="nerloop",
-        favicon="🔁",
-        reload=False,
-        show=False,
-        show_welcome_message=False,
-        tailwind=False,
-    )
+    uvicorn.run(make_app(settings), host=settings.console_host, port=settings.console_port, log_level="warning")
+    return 0
 
 
-if __name__ in {"__main__", "__mp_main__"}:
-    main()
+if __name__ == "__main__":
+    sys.exit(main())

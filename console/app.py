@@ -6,9 +6,10 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import httpx
-from fastapi import Form, Request
+from fastapi import FastAPI, Form, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
-from nicegui import app
+from nicegui import ui
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from console import connect_page, correct_page, data_page, loop_page, try_page
@@ -33,19 +34,21 @@ FILLS = {
 }
 
 
-def add_routes(settings: Settings) -> None:
-    """Add everything to NiceGUI's app."""
+def make_app(settings: Settings) -> FastAPI:
+    """Return the console as a web app."""
     client = connect(settings.backend_url)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(SecurityHeaders)
-    app.add_static_files("/static", Path(__file__).parent / "static")
-    app.on_shutdown(client.aclose)
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
+    _add_login(app, client)
+    _add_export(app, client)
     for name, fill in FILLS.items():
         add_page(name, fill, lambda session: Api(client, session))
-    _add_login(client)
-    _add_export(client)
+    ui.run_with(app, title="nerloop", favicon="🔁", tailwind=False, show_welcome_message=False)
+    return app
 
 
-def _add_login(client: httpx.AsyncClient) -> None:
+def _add_login(app: FastAPI, client: httpx.AsyncClient) -> None:
     @app.get("/health")
     def health() -> JSONResponse:
         return JSONResponse({"status": "UP"})
@@ -82,7 +85,7 @@ def _add_login(client: httpx.AsyncClient) -> None:
         return response
 
 
-def _add_export(client: httpx.AsyncClient) -> None:
+def _add_export(app: FastAPI, client: httpx.AsyncClient) -> None:
     @app.get("/export/{project_id}")
     async def export(request: Request, project_id: int) -> Response:
         api = Api(client, request.cookies.get(SESSION_COOKIE, ""))

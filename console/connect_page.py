@@ -5,7 +5,7 @@ from typing import Any
 
 from nicegui import ui
 
-from console.layout import View, cell, section, table
+from console.layout import View, cell, section, table, titled_dialog
 
 Row = dict[str, Any]
 
@@ -27,18 +27,22 @@ class ConnectPage:
     async def build(self) -> None:
         """Add the steps, and the projects that Label Studio has."""
         t = self._view.t
-        with section(t("step_label_studio")), ui.expansion(t("other_label_studio")).classes("full"):
-            self._address = ui.input(t("address"), placeholder="https://label-studio.example.com")
-            self._address.props("outlined").classes("full")
-            self._token = ui.input(t("token"), password=True).props("outlined autocomplete=off").classes("full")
-            ui.button(t("check"), on_click=self._check).props("outline no-caps")
-            self._found = ui.element("div").props("role=status")
+        with section(t("step_label_studio")):
+            self._used = ui.label()
+            with ui.expansion(t("other_label_studio")).classes("full"):
+                self._address = ui.input(t("address"), placeholder="https://label-studio.example.com")
+                self._address.props("outlined").classes("full")
+                self._token = ui.input(t("token"), password=True).props("outlined autocomplete=off").classes("full")
+                ui.button(t("check"), on_click=self._check).props("outline no-caps")
+                self._found = ui.element("div").props("role=status")
         with section(t("step_project")):
             self._projects = ui.element("div")
         with section(t("step_doctor")):
             self._run = ui.button(t("run_doctor"), on_click=self._examine).props("outline no-caps")
             self._checks = ui.element("div").props("role=status")
         await ui.context.client.connected()
+        async with self._view.told():
+            self._used.set_text(t("configured", **await self._view.api.get("/label-studio")))
         await self._list()
 
     async def _check(self) -> None:
@@ -62,7 +66,7 @@ class ConnectPage:
                 if not projects:
                     ui.label(t("no_projects"))
                     return
-                with table((t("project"), t("tasks"), t("labels"), t("model"), "")):
+                with table((t("project"), t("tasks"), t("labels"), t("model"), t("actions"))):
                     for project in projects:
                         self._row(project)
 
@@ -81,8 +85,7 @@ class ConnectPage:
 
     async def _bind(self, project: Row) -> None:
         t = self._view.t
-        with ui.dialog() as dialog, ui.card().classes("dialog"):
-            ui.label(t("bind_title", title=project["title"])).classes("dialog-title").props("role=heading aria-level=2")
+        with titled_dialog(t("bind_title", title=project["title"])) as dialog:
             model = ui.input(t("model_name"), value=project["model"] or f"project-{project['project_id']}")
             model.props("outlined autofocus").classes("full")
             threshold = (

@@ -87,16 +87,8 @@ class CorrectPage:
         return self._projects[self._project.value]
 
     def _type(self, text: str) -> None:
-        """Take another text; entities stay where the text before and after the change is the same."""
-        before, after = _common(self._text, text)
-        shift = len(text) - len(self._text)
-        kept = []
-        for one in self._entities:
-            if one["end"] <= before:
-                kept.append(one)
-            elif one["start"] >= len(self._text) - after:
-                kept.append({**one, "start": one["start"] + shift, "end": one["end"] + shift})
-        self._text, self._entities = text, kept
+        """Take another text."""
+        self._text, self._entities = text, moved(self._text, text, self._entities)
         self._let_go()
 
     async def _pre_label(self) -> None:
@@ -240,9 +232,16 @@ def _span(found: dict[str, Any]) -> Entity:
     return {key: found[key] for key in ("start", "end", "label")}
 
 
-def _common(before: str, after: str) -> tuple[int, int]:
-    """Return how many characters two texts begin with in common, and end with behind those."""
+def moved(before: str, after: str, entities: Sequence[Entity]) -> list[Entity]:
+    """Return the entities of a text that was changed: those outside of the change, where they are now."""
     shorter = min(len(before), len(after))
-    start = next((i for i in range(shorter) if before[i] != after[i]), shorter)
-    end = next((i for i in range(shorter - start) if before[-1 - i] != after[-1 - i]), shorter - start)
-    return start, end
+    first = next((i for i in range(shorter) if before[i] != after[i]), shorter)  # characters in common at the start
+    last = next((i for i in range(shorter - first) if before[-1 - i] != after[-1 - i]), shorter - first)
+    shift = len(after) - len(before)
+    kept = []
+    for one in entities:
+        if one["end"] <= first:
+            kept.append(one)
+        elif one["start"] >= len(before) - last:
+            kept.append({**one, "start": one["start"] + shift, "end": one["end"] + shift})
+    return kept

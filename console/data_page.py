@@ -36,7 +36,7 @@ def _counts(view: View, counts: dict[str, dict[str, Any]]) -> None:
     if not any(side["documents"] for side in counts.values()):
         ui.label(t("no_labels_yet"))
         return
-    with table(("", *(t(f"{side}_side") for side in SIDES), t("total"))):
+    with table((t("label"), *(t(f"{side}_side") for side in SIDES), t("total"))):
         for key, name in (("documents", "texts"), ("characters", "characters")):
             _row(t(name), [counts[side][key] for side in SIDES])
         for label in counts["train"]["entities"]:

@@ -1,7 +1,7 @@
 """What all pages share: who is looking, in which language and theme; header, navigation, errors, confirmation."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -69,8 +69,7 @@ class View:
 
         `action` is what the button says that does it.
         """
-        with ui.dialog() as dialog, ui.card().classes("dialog"):
-            ui.label(title).classes("dialog-title").props("role=heading aria-level=2")
+        with titled_dialog(title) as dialog:
             if note:
                 ui.label(note)
             why = ui.input(self.t("why")).props("outlined autofocus maxlength=1000").classes("full")
@@ -87,7 +86,6 @@ class View:
                 ui.button(self.t("cancel"), on_click=lambda: dialog.submit(None)).props("flat no-caps")
                 ui.button(action, on_click=decide).props("no-caps unelevated")
         answer: str | None = await dialog
-        dialog.clear()
         dialog.delete()
         return answer
 
@@ -116,7 +114,7 @@ def add_page(name: str, fill: Callable[[View], Awaitable[None]], api_for: Callab
             return None
         view = View(api, me["name"], me["role"], Texts(look.language), look.theme)
         _frame(view, look, name)
-        with ui.element("main").props("id=content tabindex=-1").classes("content"):
+        with ui.element("div").props("id=content tabindex=-1").classes("content"):
             ui.label(view.t(name)).classes("title").props("role=heading aria-level=1")
             try:
                 await fill(view)
@@ -138,6 +136,15 @@ def section(title: str) -> ui.element:
     with panel:
         ui.label(title).classes("heading").props("role=heading aria-level=2")
     return panel
+
+
+@contextmanager
+def titled_dialog(title: str) -> Iterator[ui.dialog]:
+    """Make a dialog whose elements are added in the block, and which is opened by waiting for it."""
+    with ui.dialog() as dialog, ui.card().classes("dialog"):
+        dialog.props["aria-label"] = title
+        ui.label(title).classes("dialog-title").props("role=heading aria-level=2")
+        yield dialog
 
 
 def table(headings: tuple[str, ...]) -> ui.element:

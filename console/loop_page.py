@@ -205,7 +205,7 @@ class ProjectPanel:
                 ui.label(t("no_versions"))
                 return
             headings = ("version", "created", "decision", "reason")
-            actions = ("",) if self._view.is_operator else ()
+            actions = (t("actions"),) if self._view.is_operator else ()
             with table((t(headings[0]), t(headings[1]), "F1", t(headings[2]), t(headings[3]), *actions)):
                 for version in versions:
                     self._version_row(version)

@@ -59,8 +59,9 @@ class LabelStudioAddress(Strict):
 
 
 class FoundLabelStudio(BaseModel):
-    """A Label Studio that answers: its release, whose the token is, and how many projects that account sees."""
+    """A Label Studio that answers: its address and release, whose the token is, how many projects that account sees."""
 
+    url: str
     release: str
     user: str
     projects: int
@@ -111,6 +112,12 @@ def doctor(_: Operator) -> list[Check]:
     return list(examine(services().loop))
 
 
+@router.get("/label-studio")
+def label_studio(_: Operator) -> FoundLabelStudio:
+    """Tell which Label Studio is used, and as whom."""
+    return _found(services().loop.label_studio)
+
+
 @router.get("/label-studio/projects")
 def label_studio_projects(_: Operator) -> list[LabelStudioProject]:
     """List all projects of Label Studio that can be bound, or cannot, and why."""
@@ -122,8 +129,7 @@ def label_studio_projects(_: Operator) -> list[LabelStudioProject]:
 def check_label_studio(_: Operator, request: LabelStudioAddress) -> FoundLabelStudio:
     """Try an address and a token; nothing is stored. Which Label Studio is used is a setting."""
     try:
-        found = LabelStudio(request.url, request.token)
-        return FoundLabelStudio(release=found.version(), user=found.user(), projects=len(found.projects()))
+        return _found(LabelStudio(request.url, request.token))
     except LabelStudioError as error:
         raise BadInput(str(error)) from error  # what is wrong with an address that somebody typed is no failure of ours
 
@@ -135,6 +141,10 @@ def connect_project(_: Operator, project_id: int, request: ConnectRequest) -> di
         services().loop, project_id, request.model, request.train_threshold, request.decoder, request.annotations
     )
     return asdict(binding)
+
+
+def _found(one: LabelStudio) -> FoundLabelStudio:
+    return FoundLabelStudio(url=one.url, release=one.version(), user=one.user(), projects=len(one.projects()))
 
 
 def _project(label_studio: LabelStudio, project: Project) -> LabelStudioProject:

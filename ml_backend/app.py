@@ -16,6 +16,7 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
@@ -50,9 +51,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(watcher.stop)
 
 
-# FastAPI's page of the API would be loaded from the internet; the description of it is /api/v1/openapi.json.
-app = FastAPI(
-    title="nerloop", lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=f"{api.router.prefix}/openapi.json"
+# FastAPI's own page of the API would load its scripts from the internet.
+app = FastAPIOffline(
+    title="nerloop",
+    lifespan=_lifespan,
+    docs_url=f"{api.router.prefix}/docs",
+    redoc_url=None,
+    openapi_url=f"{api.router.prefix}/openapi.json",
+    static_url=f"{api.router.prefix}/docs-static",
 )
 app.add_middleware(BodyLimit, limit=MAX_API_BODY_BYTES)
 app.add_middleware(Timing)

@@ -1,4 +1,4 @@
-"""Who may use the API: a file of names, roles and hashed tokens. Owns that file.
+"""Who may use the console and the API: a file of names, roles and hashed tokens. Owns that file.
 
 The open-source edition of Label Studio knows no roles, so that only this file can say who is an operator.
 """

@@ -1,4 +1,4 @@
-"""`nerloop user`: who may use the API."""
+"""`nerloop user`: who may use the console and the API."""
 
 import click
 from rich.console import Console
@@ -13,10 +13,11 @@ console = Console(stderr=True)
 
 @click.group()
 def user() -> None:
-    """Say who may use the REST API: names, roles and tokens.
+    """Say who may use the console and the REST API: names, roles and tokens.
 
-    A viewer reads and predicts; an operator also trains, promotes and rolls back. They are kept, the tokens hashed, in
-    users.json in the home folder (NERLOOP_HOME) of each machine that runs an ML backend.
+    A viewer reads, predicts and corrects; an operator also trains, promotes and rolls back. They are kept, the tokens
+    hashed, in users.json in the home folder (NERLOOP_HOME) of each machine that runs an ML backend. All accounts of
+    Label Studio may log in to the console, as viewers unless a user of that e-mail address is an operator.
     """
 
 
@@ -29,6 +30,7 @@ def add(name: str, role: Role) -> None:
     For a name that is there already the role changes, and the token before is worth nothing any more.
 
     \b
+    nerloop user add li@example.com --role operator      an account of Label Studio's; the token may be thrown away
     TOKEN=$(nerloop user add lina --role operator)
     curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:9090/api/v1/models
     """

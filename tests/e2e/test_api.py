@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings, strategies
 
 from nerloop.demo import DEMO_FOLDER, annotate, create_project
 from nerloop.documents import labels_of, read_jsonl
@@ -95,3 +97,34 @@ def test_a_running_fine_tune_can_be_stopped_and_its_labels_still_count(stack: Sa
 
     assert api.get("/models/stopped/versions").json() == []
     assert stack.loop.state.new_labels("stopped") == 60
+
+
+def test_no_request_that_the_description_allows_makes_the_server_fail(
+    stack: Sandbox, project: Project, api: httpx.Client
+) -> None:
+    described = schemathesis.openapi.from_dict(api.get("/openapi.json").json())
+    operations = [found.ok() for found in described.exclude(path_regex="/events").get_all_operations()]
+    known = {"project_id": project.id, "model": "api", "version": "api-v1"}
+
+    for operation in operations:
+        try_whatever(api, operation, known, stack.loop.settings.label_studio_url)
+
+    assert len(operations) > 25
+
+
+def try_whatever(api: httpx.Client, operation: Any, known: dict[str, object], label_studio: str) -> None:
+    """Send what is generated from the description, for any project and model and for those that there are."""
+
+    @settings(max_examples=20, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy(), is_known=strategies.booleans())
+    def send(case: schemathesis.Case, is_known: bool) -> None:
+        if is_known:
+            case.path_parameters.update({name: known[name] for name in case.path_parameters if name in known})
+        if "/label-studio/check" in case.path and isinstance(case.body, dict) and "url" in case.body:
+            case.body["url"] = label_studio  # no other machine is asked
+        arguments = case.as_transport_kwargs()
+        sent = {key: arguments[key] for key in ("json", "params", "content") if key in arguments}
+        answer = api.request(case.method, case.formatted_path.removeprefix("/api/v1"), **sent)
+        assert answer.status_code < 500, (case.method, case.formatted_path, sent, answer.text)
+
+    send()

@@ -1,0 +1,136 @@
+"""Makes the screenshots in docs/images: every page of the console, and those of Label Studio that annotators see.
+
+The stack is one of its own; an annotator is played, and two models are trained. It takes minutes, and a Chinese font.
+
+python docs/make_images.py
+"""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from dotenv import dotenv_values
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from nerloop.demo import DEMO_FOLDER, annotate, create_project
+from nerloop.documents import labels_of, read_jsonl
+from nerloop.embedded.sandbox import Sandbox, wait_until
+from nerloop.settings import SETTINGS_FILE
+from nerloop.tasks import Project
+
+IMAGES = Path(__file__).parent / "images"
+DESKTOP = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+TEXT = "王建国昨天在华西附二院开了布洛芬，他在复旦大学读书的妹妹李娜有过敏性鼻炎。"
+MODEL = "demo"
+
+
+def main() -> None:
+    """Make all images."""
+    with (
+        tempfile.TemporaryDirectory(prefix="nerloop-images-") as folder,
+        sync_playwright() as playwright,
+        Sandbox(Path(folder) / "home", NERLOOP_QUIET_SECONDS="2") as sandbox,
+    ):
+        project = demo(sandbox)
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        of_console(browser, sandbox)
+        of_label_studio(browser, sandbox, project)
+
+
+def demo(sandbox: Sandbox) -> Project:
+    """Make the demo project, and play it until a version is in production."""
+    documents = read_jsonl(DEMO_FOLDER / "train.jsonl")
+    project = create_project(sandbox.loop.label_studio, "nerloop demo 演示", documents, labels_of(documents))
+    sandbox.run("connect", "--project", str(project.id), "--model", MODEL)
+    wait_until(lambda: not sandbox.stale(project, "lac-starter"), 120, "the starter's predictions")
+    for version in (f"{MODEL}-v1", f"{MODEL}-v2"):
+        list(annotate(sandbox.loop.label_studio, project, documents, 70))
+        wait_until(lambda version=version: len(versions(sandbox)) >= int(version[-1]), 300, version)  # type: ignore[misc]
+        production = sandbox.loop.registry.production(MODEL).name
+        wait_until(lambda production=production: not sandbox.stale(project, production), 120, "predictions")  # type: ignore[misc]
+    return project
+
+
+def versions(sandbox: Sandbox) -> list[str]:
+    """Return the versions that were decided."""
+    return [str(version) for version in sandbox.loop.registry.versions(MODEL) if version.decision != "passed"]
+
+
+def of_console(browser: Browser, sandbox: Sandbox) -> None:
+    """Take every page of the console at the width of a desk and of a phone."""
+    url = f"http://127.0.0.1:{sandbox.loop.settings.console_port}"
+    for name, size in (("", DESKTOP), ("-phone", PHONE)):
+        page = browser.new_context(base_url=url, locale="zh-CN", viewport=size).new_page()  # type: ignore[arg-type]
+        page.goto("/login")
+        log_in(page, sandbox, "[name=name]")
+        page.wait_for_selector("mark")
+        page.get_by_role("textbox", name="文本").fill(TEXT)
+        page.get_by_role("combobox", name="模型").first.click()
+        page.get_by_role("option", name=MODEL, exact=True).click()
+        page.wait_for_selector("mark:has-text('布洛芬')")
+        if not name:
+            page.get_by_role("switch").click()
+            page.get_by_role("combobox", name="模型").nth(1).click()
+            page.get_by_role("option", name="lac（通用）").click()
+            page.wait_for_selector(".text >> nth=1 >> mark")
+        page.locator("mark", has_text="王建国").first.hover()
+        take(page, f"console-try{name}")
+        page.get_by_role("button", name="错误反馈").first.click()
+        page.wait_for_url("**/correct")
+        page.locator("#correct-text mark", has_text="李娜").click()
+        page.wait_for_selector("mark.active")
+        take(page, f"console-correct{name}")
+        for each in ("loop", "data", "connect"):
+            page.goto(f"/{each}")
+            page.wait_for_load_state("networkidle")
+            page.wait_for_timeout(2000)  # a chart is drawn on a canvas, which nothing tells of
+            take(page, f"console-{each}{name}")
+        if not name:
+            page.get_by_label("外观").select_option("cyberpunk")
+            page.goto("/try")
+            page.wait_for_selector("mark")
+            take(page, "console-cyberpunk")
+
+
+def of_label_studio(browser: Browser, sandbox: Sandbox, project: Project) -> None:
+    """Take the screens of Label Studio that an annotator sees."""
+    page = browser.new_context(base_url=sandbox.loop.settings.label_studio_url, viewport=DESKTOP).new_page()  # type: ignore[arg-type]
+    page.goto("/user/login/")
+    take(page, "label-studio-login")
+    log_in(page, sandbox, "[name=email]")
+    page.wait_for_url("**/projects**")
+    page.goto(f"/projects/{project.id}/data")
+    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(2000)
+    take(page, "label-studio-tasks")
+    page.get_by_role("button", name="Label All Tasks").click()
+    page.wait_for_selector(".htx-highlight")
+    page.wait_for_timeout(1500)
+    take(page, "label-studio-label")
+    page.locator(".htx-highlight").first.click()
+    page.wait_for_timeout(800)
+    take(page, "label-studio-region")
+
+
+def log_in(page: Page, sandbox: Sandbox, name: str) -> None:
+    """Fill in a login form with the first account."""
+    stored = dotenv_values(sandbox.loop.settings.home / SETTINGS_FILE)
+    page.fill(name, stored["LABEL_STUDIO_USERNAME"] or "")
+    page.fill("[name=password]", stored["LABEL_STUDIO_PASSWORD"] or "")
+    page.keyboard.press("Enter")
+
+
+def take(page: Page, name: str) -> None:
+    """Write one image; long pages are taken as a whole, up to what fits into a document."""
+    height = min(1600, page.evaluate("document.documentElement.scrollHeight"))
+    width = page.viewport_size["width"] if page.viewport_size else 0
+    page.screenshot(
+        path=IMAGES / f"{name}.png", full_page=True, clip={"x": 0, "y": 0, "width": width, "height": height}
+    )
+    sys.stderr.write(f"{name}.png\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,450 @@
+"""The console in a real browser, on a whole stack: what people see, do, and may not do."""
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from dotenv import dotenv_values
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+
+from nerloop.demo import DEMO_FOLDER, annotate, create_project
+from nerloop.documents import labels_of, read_jsonl
+from nerloop.embedded.sandbox import Sandbox, wait_until
+from nerloop.promotions import STARTER_VERSION
+from nerloop.settings import SETTINGS_FILE
+from nerloop.split import side_of
+from nerloop.tasks import Project
+from nerloop.users import Users
+
+GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[80:160]
+MODEL = "shown"
+SURFACE = "乐活通"
+PAGES = ("try", "correct", "loop", "data", "connect")
+LONG = 240_000  # milliseconds that a training may take
+SERIOUS = {"serious", "critical"}
+
+
+@pytest.fixture(scope="module")
+def project(stack: Sandbox) -> Project:
+    """A connected project whose threshold nobody reaches; it stays, since others share the stack."""
+    made = create_project(stack.loop.label_studio, "console", GOLD, labels_of(GOLD))
+    stack.run("connect", "--project", str(made.id), "--model", MODEL, "--train-threshold", "1000")
+    wait_until(lambda: not stack.stale(made, STARTER_VERSION), 60, "the starter's predictions")
+    return made
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium, else the one that `playwright install chromium` has fetched."""
+    with sync_playwright() as playwright:
+        found = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=found)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium: Browser, url: str) -> Iterator[BrowserContext]:
+    """A browser that nobody has logged in with."""
+    made = chromium.new_context(base_url=url, locale="zh-CN", reduced_motion="reduce")
+    made.set_default_timeout(20_000)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def url(stack: Sandbox) -> str:
+    return f"http://127.0.0.1:{stack.loop.settings.console_port}"
+
+
+@pytest.fixture(scope="module")
+def account(stack: Sandbox) -> tuple[str, str]:
+    """The e-mail address and the password of Label Studio's first account, which is an operator."""
+    stored = dotenv_values(stack.loop.settings.home / SETTINGS_FILE)
+    return str(stored["LABEL_STUDIO_USERNAME"]), str(stored["LABEL_STUDIO_PASSWORD"])
+
+
+@pytest.fixture
+def page(context: BrowserContext, account: tuple[str, str], project: Project) -> Page:
+    """The page Try, as an operator sees it."""
+    return logged_in(context, *account)
+
+
+@pytest.fixture
+def viewers_page(context: BrowserContext, stack: Sandbox, project: Project) -> Page:
+    token = Users(stack.loop.settings.users_file).add("wang", "viewer")
+    return logged_in(context, "wang", token)
+
+
+def logged_in(context: BrowserContext, name: str, password: str) -> Page:
+    page = context.new_page()
+    page.goto("/login")
+    page.get_by_label("邮箱或用户名").fill(name)
+    page.get_by_label("密码或令牌").fill(password)
+    page.get_by_role("button", name="登录").click()
+    page.wait_for_url("**/try")
+    expect(page.locator("mark").first).to_be_visible()
+    return page
+
+
+def type_text(page: Page, text: str) -> None:
+    page.get_by_role("textbox", name="文本").fill(text)
+
+
+def choose(page: Page, label: str, option: str, nth: int = 0) -> None:
+    page.get_by_role("combobox", name=label).nth(nth).click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def spans(page: Page, where: str = ".text >> nth=0") -> list[tuple[int, int, str]]:
+    """Return (start, end, label) of the entities that are drawn, counted in the characters that are shown."""
+    return [tuple(span) for span in page.locator(where).evaluate(SPANS)]
+
+
+SPANS = """root => [...root.querySelectorAll("mark")].map(mark => {
+    const before = document.createRange();
+    before.setStart(root, 0);
+    before.setEnd(mark, 0);
+    const start = Array.from(before.toString()).length;
+    return [start, start + Array.from(mark.textContent).length, mark.dataset.label];
+})"""
+
+SELECT = """(root, surface) => {
+    const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const at = walker.currentNode.data.indexOf(surface);
+        if (at >= 0) {
+            getSelection().setBaseAndExtent(walker.currentNode, at, walker.currentNode, at + surface.length);
+            root.dispatchEvent(new MouseEvent("mouseup", {bubbles: true}));
+            return;
+        }
+    }
+    throw new Error(surface + " is not there");
+}"""
+
+
+def training_text(stack: Sandbox) -> str:
+    settings = stack.loop.settings
+    texts = (f"第{n}天，{SURFACE}的负责人昨天没有回应。" for n in itertools.count())
+    return next(text for text in texts if side_of(text, settings.dev_share, settings.gate_share) == "train")
+
+
+# Who gets in
+
+
+@pytest.mark.parametrize("path", [*(f"/{page}" for page in PAGES), "/", "/export/1"])
+def test_an_anonymous_visitor_sees_the_log_in_page_whatever_is_asked(context: BrowserContext, path: str) -> None:
+    page = context.new_page()
+
+    page.goto(path)
+
+    page.wait_for_url("**/login")
+    expect(page.get_by_role("button", name="登录")).to_be_visible()
+
+
+def test_a_wrong_password_is_refused_and_said_so(context: BrowserContext, account: tuple[str, str]) -> None:
+    page = context.new_page()
+    page.goto("/login")
+    page.get_by_label("邮箱或用户名").fill(account[0])
+    page.get_by_label("密码或令牌").fill("wrong")
+
+    page.get_by_role("button", name="登录").click()
+
+    expect(page.get_by_role("alert")).to_contain_text("neither a Label Studio account")
+    assert not context.cookies()
+
+
+def test_whoever_logs_out_is_out(page: Page) -> None:
+    page.get_by_role("button", name="退出").click()
+    page.wait_for_url("**/login")
+
+    page.goto("/loop")
+
+    page.wait_for_url("**/login")
+
+
+def test_the_session_is_out_of_reach_of_scripts_and_of_other_sites(page: Page, context: BrowserContext) -> None:
+    (session,) = (cookie for cookie in context.cookies() if cookie["name"] == "nerloop_session")
+
+    assert (session["httpOnly"], session["sameSite"]) == (True, "Strict")
+    answer = context.request.post("/logout", headers={"Origin": "http://evil.example"}, max_redirects=0)
+    assert answer.status == 403
+
+
+def test_a_viewer_sees_the_loop_and_steers_nothing(viewers_page: Page) -> None:
+    viewers_page.goto("/loop")
+
+    expect(viewers_page.get_by_text(f"console · {MODEL}")).to_be_visible()
+    expect(viewers_page.get_by_text("只有操作员可以这样做").first).to_be_visible()
+    for name in ("立即训练", "晋升", "回滚", "暂停自动晋升"):
+        expect(viewers_page.get_by_role("button", name=name)).to_have_count(0)
+    viewers_page.goto("/connect")
+    expect(viewers_page.get_by_text("只有操作员可以这样做")).to_be_visible()
+
+
+# Try
+
+
+def test_what_is_typed_is_highlighted_with_exact_offsets_and_hovering_tells_label_confidence_and_version(
+    stack: Sandbox, page: Page
+) -> None:
+    text = "👩‍⚕️ 昨天，李明\t从南京大学去了<b>上海</b>。\n次日，他回来了。"
+    token = Users(stack.loop.settings.users_file).add("program", "viewer")
+    answer = httpx.post(
+        f"{stack.loop.settings.backend_url}/api/v1/predict",
+        headers={"Authorization": f"Bearer {token}"},
+        json={"texts": [text]},
+    ).json()
+
+    type_text(page, text)
+
+    person = page.locator("mark", has_text="李明")
+    expect(person).to_be_visible()
+    found = answer["documents"][0]["entities"]
+    assert spans(page) == [(e["start"], e["end"], e["label"]) for e in found]
+    assert len(found) >= 4
+    assert page.locator(".text").first.evaluate("root => root.textContent") == text
+    person.hover()
+    tip = person.evaluate("mark => getComputedStyle(mark, '::before').content")
+    assert "PER" in tip
+    assert "置信度" in tip
+    assert STARTER_VERSION in tip
+
+
+def test_unsure_entities_are_hidden_by_the_slider(page: Page) -> None:
+    type_text(page, "栖云轩的负责人没有回应。")
+    expect(page.locator("mark", has_text="栖云轩")).to_be_visible()
+
+    page.get_by_role("slider").locator("[tabindex]").focus()
+    for _ in range(12):
+        page.keyboard.press("PageUp")
+
+    expect(page.locator("mark")).to_have_count(0)
+
+
+def test_two_models_stand_side_by_side(page: Page) -> None:
+    page.get_by_role("switch", name="对比另一个模型").click()
+    choose(page, "模型", MODEL, nth=1)
+
+    expect(page.locator(".text")).to_have_count(2)
+    expect(page.locator(".text").nth(1).locator("mark").first).to_be_visible()
+    assert spans(page, ".text >> nth=0") == spans(page, ".text >> nth=1")
+    expect(page.locator("mark.marked")).to_have_count(0)
+
+
+# Correct
+
+
+def test_a_correction_is_an_annotation_in_label_studio_which_the_next_model_has_learned_and_a_rollback_forgets(
+    stack: Sandbox, project: Project, page: Page
+) -> None:
+    list(annotate(stack.loop.label_studio, project, GOLD, 60))
+    text = training_text(stack)
+    choose(page, "模型", MODEL)
+    type_text(page, text)
+    expect(page.locator(".text").first).to_have_text(text)
+    expect(page.locator("mark", has_text=SURFACE)).to_have_count(0)
+
+    page.get_by_role("button", name="错误反馈").first.click()
+    page.wait_for_url("**/correct")
+    choose(page, "项目", f"console · {MODEL}")
+    shown = page.locator("#correct-text")
+    expect(shown).to_have_text(text)
+    shown.evaluate(SELECT, SURFACE)
+    expect(page.get_by_text(f"已选文字：{SURFACE}")).to_be_visible()
+    page.get_by_role("button", name="ORG").click()
+    expect(shown.locator("mark", has_text=SURFACE)).to_have_attribute("data-label", "ORG")
+    page.get_by_role("button", name="提交反馈").click()
+    expect(page.get_by_text("等待下一轮训练")).to_be_visible()
+
+    (task,) = (task for task in stack.loop.label_studio.tasks(project) if task.text == text)
+    (annotation,) = task.annotations
+    entities, _ = project.label_config.entities(text, annotation.result)
+    start = text.index(SURFACE)
+    assert (start, start + 3, "ORG") in {(e.start, e.end, e.label) for e in entities}
+    assert task.feedback
+
+    tab = page.context.new_page()
+    tab.goto("/loop")
+    panel = tab.locator("section", has_text=f"console · {MODEL}")
+    panel.get_by_role("button", name="立即训练").click()
+    expect(panel.get_by_text(f"线上：{MODEL}-v1")).to_be_visible(timeout=LONG)
+    expect(page.get_by_text(f"已生效：{MODEL}-v1 学过这条反馈")).to_be_visible()
+
+    def found() -> int:
+        type_text(page, "")
+        type_text(page, text)
+        expect(page.locator(".text").first).to_have_text(text)
+        return page.locator("mark", has_text=SURFACE).count()
+
+    page.goto("/try")
+    choose(page, "模型", MODEL)
+    wait_until(lambda: found() == 1, 60, "the replica to serve what was learned")
+    choose(page, "版本", f"{MODEL}-v1")
+    expect(page.locator("mark", has_text=SURFACE)).to_be_visible()
+
+    panel.get_by_role("button", name=f"回滚到 {STARTER_VERSION}").click()
+    tab.get_by_label("原因").fill("看看差别")
+    tab.get_by_role("button", name="回滚", exact=True).click()
+    expect(panel.get_by_text(f"线上：{STARTER_VERSION}")).to_be_visible()
+    expect(panel.get_by_text("自动晋升已暂停")).to_contain_text("看看差别")
+    choose(page, "版本", "线上版本")
+    wait_until(lambda: found() == 0, 60, "the replica to serve the starter")
+
+
+def test_a_correction_needs_no_mouse(page: Page) -> None:
+    type_text(page, "李明昨天没有回应。")
+    expect(page.locator("mark", has_text="李明")).to_be_visible()
+    page.get_by_role("button", name="错误反馈").first.click()
+    page.wait_for_url("**/correct")
+    shown = page.locator("#correct-text")
+    expect(shown.locator("mark")).to_have_count(1)
+    labels = page.get_by_role("group", name="标签").get_by_role("button").all_inner_texts()
+    drug = next(text.split()[0] for text in labels if text.endswith("DRUG"))
+
+    shown.focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "Shift+ArrowRight", drug, "}"):
+        page.keyboard.press(key)
+
+    expect(shown.locator("mark", has_text="昨天没")).to_have_attribute("data-label", "DRUG")
+    assert (2, 5, "DRUG") in spans(page, "#correct-text")
+    page.keyboard.press("Delete")
+    expect(shown.locator("mark")).to_have_count(1)
+
+
+def test_a_text_that_is_held_out_is_said_to_serve_evaluation(stack: Sandbox, project: Project, page: Page) -> None:
+    settings = stack.loop.settings
+    text = next(d.text for d in GOLD if side_of(d.text, settings.dev_share, settings.gate_share) == "gate")
+    page.goto("/correct")
+    choose(page, "项目", f"console · {MODEL}")
+    type_text(page, text)
+    expect(page.locator("#correct-text")).to_have_text(text)
+
+    page.get_by_role("button", name="提交反馈").click()
+
+    expect(page.locator(".sent", has_text="不会参与训练")).to_be_visible()
+
+
+# Data and Connect
+
+
+def test_an_export_is_byte_for_byte_what_the_command_writes(
+    stack: Sandbox, project: Project, page: Page, tmp_path: Path
+) -> None:
+    list(annotate(stack.loop.label_studio, project, GOLD, 2))
+    page.goto("/data")
+    panel = page.locator("section", has_text=f"console · {MODEL}")
+    expect(panel.get_by_role("row", name="PER")).to_be_visible()
+
+    with page.expect_download() as download:
+        panel.get_by_role("link", name="导出 JSONL").click()
+    download.value.save_as(tmp_path / "page.jsonl")
+
+    stack.run("export", "--project", str(project.id), "--output", str(tmp_path / "command.jsonl"))
+    assert (tmp_path / "page.jsonl").read_bytes() == (tmp_path / "command.jsonl").read_bytes()
+    documents = read_jsonl(tmp_path / "page.jsonl")
+    assert panel.get_by_role("row", name="PER").get_by_role("cell").last.inner_text() == str(
+        sum(entity.label == "PER" for document in documents for entity in document.entities)
+    )
+
+
+def test_a_project_is_bound_by_the_wizard_and_every_link_is_checked(stack: Sandbox, page: Page) -> None:
+    made = create_project(stack.loop.label_studio, "wizard", GOLD[:3], labels_of(GOLD))
+    page.goto("/connect")
+
+    page.get_by_role("button", name=f"绑定 {made.id}", exact=True).click()
+    page.get_by_label("模型名").fill("by-wizard")
+    page.get_by_label("多少新标注触发训练").fill("70")
+    page.get_by_role("button", name="绑定", exact=True).click()
+
+    expect(page.get_by_text("ML backend answers here")).to_be_visible(timeout=60_000)
+    binding = stack.loop.state.binding(made.id)
+    assert binding is not None
+    assert (binding.model, binding.train_threshold) == ("by-wizard", 70)
+    expect(page.get_by_text("已绑定 by-wizard")).to_be_visible()
+
+
+def test_another_label_studio_is_tried_before_it_is_used(stack: Sandbox, page: Page) -> None:
+    settings = stack.loop.settings
+    page.goto("/connect")
+    page.get_by_text("检查另一个 Label Studio").click()
+    page.get_by_label("地址").fill(settings.label_studio_url)
+    page.get_by_label("令牌").fill("0" * 40)
+    page.get_by_role("button", name="检查", exact=True).click()
+    expect(page.get_by_text("Label Studio refuses the token")).to_be_visible()
+
+    page.get_by_label("令牌").fill(settings.label_studio_api_key)
+    page.get_by_role("button", name="检查", exact=True).click()
+
+    expect(page.get_by_text("可以使用")).to_be_visible()
+    assert settings.label_studio_api_key not in page.locator("body").inner_text()
+
+
+# Every page
+
+
+def visit(page: Page, check: Callable[[str], None]) -> None:
+    for name in PAGES:
+        page.goto(f"/{name}")
+        page.wait_for_load_state("networkidle")
+        check(name)
+
+
+def test_nothing_is_asked_of_any_other_machine(page: Page, url: str) -> None:
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        asked.append(request.url)
+
+    page.on("request", note)
+
+    visit(page, lambda _: None)
+
+    assert len(asked) > len(PAGES)
+    assert [address for address in asked if not address.startswith((url, "data:", "blob:"))] == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "cyberpunk"])
+def test_no_page_is_hard_to_use_for_people_with_disabilities(page: Page, url: str, theme: str) -> None:
+    page.context.add_cookies([{"name": "nerloop_theme", "value": theme, "url": url}])
+    found: list[Any] = []
+
+    def check(name: str) -> None:
+        violations = Axe().run(page).response["violations"]
+        found.extend((name, v["id"], v["nodes"][0]["html"]) for v in violations if v["impact"] in SERIOUS)
+
+    visit(page, check)
+    page.goto("/loop")
+    page.get_by_role("button", name="暂停自动晋升").first.click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    check("dialog")
+
+    assert found == []
+
+
+def test_pages_are_in_the_language_and_theme_that_were_chosen(page: Page) -> None:
+    page.get_by_role("button", name="English").click()
+    expect(page.get_by_role("link", name="Loop")).to_be_visible()
+    page.get_by_label("Theme").select_option("cyberpunk")
+    expect(page.locator("body.theme-cyberpunk")).to_be_visible()
+
+    page.goto("/data")
+
+    expect(page.get_by_role("heading", name="Data")).to_be_visible()
+    expect(page.locator("body.theme-cyberpunk")).to_be_visible()
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_phone_shows_every_page_without_scrolling_sideways(page: Page, name: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+
+    page.goto(f"/{name}")
+    page.wait_for_load_state("networkidle")
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
