@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from nicegui import ui
@@ -215,12 +216,12 @@ class ProjectPanel:
         with ui.element("tr").classes("serves" if version["in_production"] else ""):
             name = f"{version['version']} ●" if version["in_production"] else version["version"]
             cell(name, "nowrap")
-            cell((version["created_at"] or "")[:16].replace("T", " "), "nowrap")
+            cell(_local_time(version["created_at"]), "nowrap")
             cell("–" if version["gate_f1"] is None else f"{version['gate_f1']:.3f}")
-            cell(version["decision"])
+            cell(t(f"decision_{version['decision']}") if version["decision"] else "–", "nowrap")
             cell(version["reason"], "reason")
             if self._view.is_operator:
-                with cell():
+                with cell(classes="nowrap"):
                     if not version["in_production"]:
                         name = version["version"]
                         ui.button(t("promote"), on_click=lambda: self._promote(name)).props("flat dense no-caps").props(
@@ -307,6 +308,11 @@ class SystemPanel:
             for worker in system["workers"]:
                 queues = ", ".join(worker["queues"])
                 ui.label(f"{t('worker', name=worker['name'])} · {queues} · {worker['state']} {worker['job']}")
+
+
+def _local_time(moment: str | None) -> str:
+    """Return a moment of the API's by the clock of the console's machine."""
+    return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}" if moment else "–"
 
 
 def _learning_curve(view: View, points: Sequence[Row]) -> None:

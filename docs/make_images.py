@@ -62,7 +62,7 @@ def of_console(browser: Browser, sandbox: Sandbox) -> None:
     """Take every page of the console at the width of a desk and of a phone."""
     url = f"http://127.0.0.1:{sandbox.loop.settings.console_port}"
     for name, size in (("", DESKTOP), ("-phone", PHONE)):
-        page = browser.new_context(base_url=url, locale="zh-CN", viewport=size).new_page()  # type: ignore[arg-type]
+        page = browser.new_context(base_url=url, locale="zh-CN", viewport=size, reduced_motion="reduce").new_page()  # type: ignore[arg-type]
         page.goto("/login")
         log_in(page, sandbox, "[name=name]")
         page.wait_for_selector("mark")
@@ -75,7 +75,7 @@ def of_console(browser: Browser, sandbox: Sandbox) -> None:
             page.get_by_role("combobox", name="模型").nth(1).click()
             page.get_by_role("option", name="lac（通用）").click()
             page.wait_for_selector(".text >> nth=1 >> mark")
-        page.locator("mark", has_text="王建国").first.hover()
+        page.locator("mark", has_text="王建国").first.focus()  # its tooltip
         take(page, f"console-try{name}")
         page.get_by_role("button", name="错误反馈").first.click()
         page.wait_for_url("**/correct")
@@ -96,11 +96,13 @@ def of_console(browser: Browser, sandbox: Sandbox) -> None:
 
 def of_label_studio(browser: Browser, sandbox: Sandbox, project: Project) -> None:
     """Take the screens of Label Studio that an annotator sees."""
-    page = browser.new_context(base_url=sandbox.loop.settings.label_studio_url, viewport=DESKTOP).new_page()  # type: ignore[arg-type]
+    page = browser.new_context(
+        base_url=sandbox.loop.settings.label_studio_url, viewport=DESKTOP, reduced_motion="reduce"
+    ).new_page()  # type: ignore[arg-type]
     page.goto("/user/login/")
     take(page, "label-studio-login")
     log_in(page, sandbox, "[name=email]")
-    page.wait_for_url("**/projects**")
+    page.wait_for_load_state("networkidle")
     page.goto(f"/projects/{project.id}/data")
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(2000)
@@ -112,6 +114,9 @@ def of_label_studio(browser: Browser, sandbox: Sandbox, project: Project) -> Non
     page.locator(".htx-highlight").first.click()
     page.wait_for_timeout(800)
     take(page, "label-studio-region")
+    page.goto("/user/account/hotkeys")
+    page.wait_for_selector("text=Submit Annotation")
+    take(page, "label-studio-hotkeys")
 
 
 def log_in(page: Page, sandbox: Sandbox, name: str) -> None:
