@@ -43,7 +43,7 @@ def _counts(view: View, counts: dict[str, dict[str, Any]]) -> None:
             _row(label, [counts[side]["entities"][label] for side in SIDES])
     labels = list(counts["train"]["entities"])
     options = {
-        "legend": {},
+        "legend": {"top": 0},
         "grid": {"top": 40, "bottom": 30, "left": 50, "right": 20},
         "xAxis": {"type": "category", "data": labels},
         "yAxis": {"type": "value"},

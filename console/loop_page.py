@@ -205,21 +205,22 @@ class ProjectPanel:
             if not versions:
                 ui.label(t("no_versions"))
                 return
-            headings = ("version", "created", "decision", "reason")
             actions = (t("actions"),) if self._view.is_operator else ()
-            with table((t(headings[0]), t(headings[1]), "F1", t(headings[2]), t(headings[3]), *actions)):
+            headings = (t("version"), t("created"), "F1", t("decision"), *actions)
+            with table(headings):
                 for version in versions:
-                    self._version_row(version)
+                    self._version_rows(version, len(headings))
 
-    def _version_row(self, version: Row) -> None:
+    def _version_rows(self, version: Row, columns: int) -> None:
+        """Add a version's figures, and the gate's sentence below them over the whole width."""
         t = self._view.t
-        with ui.element("tr").classes("serves" if version["in_production"] else ""):
+        classes = "serves" if version["in_production"] else ""
+        with ui.element("tr").classes(f"{classes} joined"):
             name = f"{version['version']} ●" if version["in_production"] else version["version"]
             cell(name, "nowrap")
             cell(_local_time(version["created_at"]), "nowrap")
             cell("–" if version["gate_f1"] is None else f"{version['gate_f1']:.3f}")
             cell(t(f"decision_{version['decision']}") if version["decision"] else "–", "nowrap")
-            cell(version["reason"], "reason")
             if self._view.is_operator:
                 with cell(classes="nowrap"):
                     if not version["in_production"]:
@@ -227,6 +228,8 @@ class ProjectPanel:
                         ui.button(t("promote"), on_click=lambda: self._promote(name)).props("flat dense no-caps").props(
                             f'aria-label="{t("promote")} {name}"'
                         )
+        with ui.element("tr").classes(classes):
+            cell(version["reason"], "hint").props(f"colspan={columns} lang=en")
 
     async def report(self) -> None:
         """Add what takes longer to find out: the learning curve, corrections, time saved, advice."""
@@ -255,7 +258,7 @@ class Curves:
         t = view.t
         axes: list[dict[str, Any]] = [{"type": "value", "name": t("loss")}, {"type": "value", "name": "F1", "max": 1}]
         options = {
-            "legend": {},
+            "legend": {"top": 0},
             "grid": {"top": 40, "bottom": 45, "left": 50, "right": 50},
             "xAxis": {"type": "category", "name": t("epoch"), "nameLocation": "middle", "nameGap": 28, "data": []},
             "yAxis": axes,

@@ -151,7 +151,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "versions": ("版本", "Versions"),
     "created": ("时间", "Made"),
     "decision": ("结论", "Decision"),
-    "reason": ("理由", "Why"),
     "decision_passed": ("通过，待晋升", "passed, waits"),
     "decision_promoted": ("已晋升", "promoted"),
     "decision_rejected": ("未通过", "rejected"),

@@ -55,7 +55,7 @@ class LabelStudioAddress(Strict):
     """Where another Label Studio is, and the token of one of its accounts."""
 
     url: str = Field(max_length=1000, pattern=r"^https?://\S+$")
-    token: str = Field(min_length=1, max_length=2000)
+    token: str = Field(max_length=2000, pattern=r"^[!-~]+$")
 
 
 class FoundLabelStudio(BaseModel):

@@ -91,7 +91,11 @@ def test_a_running_fine_tune_can_be_stopped_and_its_labels_still_count(stack: Sa
         return dict(api.get("/models/stopped/training").json())
 
     api.post("/models/stopped/train")
-    wait_until(lambda: training()["progress"].get("step") == "training", 120, "the fine-tune to train")
+    wait_until(lambda: bool(training()["progress"].get("curve")), 120, "the fine-tune to end an epoch")
+    first = training()["progress"]["curve"][0]
+    assert first["epoch"] == 1
+    assert first["loss"] > 0
+    assert 0 <= first["dev_f1"] <= 1
     assert api.post("/models/stopped/training/stop").json() == {"stopped": True}
     wait_until(lambda: training()["state"] == "stopped", 30, "the fine-tune to stop")
 
@@ -109,13 +113,13 @@ def test_no_request_that_the_description_allows_makes_the_server_fail(
     for operation in operations:
         try_whatever(api, operation, known, stack.loop.settings.label_studio_url)
 
-    assert len(operations) > 25
+    assert len(operations) == 25
 
 
 def try_whatever(api: httpx.Client, operation: Any, known: dict[str, object], label_studio: str) -> None:
     """Send what is generated from the description, for any project and model and for those that there are."""
 
-    @settings(max_examples=20, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(), is_known=strategies.booleans())
     def send(case: schemathesis.Case, is_known: bool) -> None:
         if is_known:

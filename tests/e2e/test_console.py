@@ -220,9 +220,8 @@ def test_unsure_entities_are_hidden_by_the_slider(page: Page) -> None:
     type_text(page, "栖云轩的负责人没有回应。")
     expect(page.locator("mark", has_text="栖云轩")).to_be_visible()
 
-    page.get_by_role("slider").locator("[tabindex]").focus()
-    for _ in range(12):
-        page.keyboard.press("PageUp")
+    slider = page.get_by_role("slider")
+    slider.click(position={"x": slider.bounding_box()["width"] - 1, "y": 10})
 
     expect(page.locator("mark")).to_have_count(0)
 
@@ -315,6 +314,17 @@ def test_a_correction_needs_no_mouse(page: Page) -> None:
     assert (2, 5, "DRUG") in spans(page, "#correct-text")
     page.keyboard.press("Delete")
     expect(shown.locator("mark")).to_have_count(1)
+
+
+def test_the_model_pre_labels_a_text_with_the_labels_of_the_project(page: Page) -> None:
+    page.goto("/correct")
+    choose(page, "项目", f"console · {MODEL}")
+    type_text(page, "李明昨天没有回应。")
+
+    page.get_by_role("button", name="用模型预标注").click()
+
+    expect(page.locator("#correct-text mark")).to_have_count(1)  # and not 昨天, which is no label of the project's
+    assert spans(page, "#correct-text") == [(0, 2, "PER")]
 
 
 def test_a_text_that_is_held_out_is_said_to_serve_evaluation(stack: Sandbox, project: Project, page: Page) -> None:
@@ -422,6 +432,7 @@ def test_no_page_is_hard_to_use_for_people_with_disabilities(page: Page, url: st
     page.goto("/loop")
     page.get_by_role("button", name="暂停自动晋升").first.click()
     expect(page.get_by_role("dialog")).to_be_visible()
+    page.wait_for_function("document.getAnimations().length === 0")
     check("dialog")
 
     assert found == []
