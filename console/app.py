@@ -1,6 +1,7 @@
 """The console's routes: pages, logging in and out, the export. Owns the session cookie and the headers of answers."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -68,7 +69,7 @@ def _add_login(app: FastAPI, client: httpx.AsyncClient) -> None:
         try:
             answer = await Api(client).post("/login", name=name.strip(), password=password)
         except ApiProblem as problem:
-            return HTMLResponse(login_html(look_of(request), str(problem), name), status_code=problem.status or 503)
+            return HTMLResponse(login_html(look_of(request), problem, name), status_code=problem.status or 503)
         response = RedirectResponse("/try", status_code=303)
         secure = request.url.scheme == "https"
         response.set_cookie(
@@ -89,22 +90,20 @@ def _add_export(app: FastAPI, client: httpx.AsyncClient) -> None:
     @app.get("/export/{project_id}")
     async def export(request: Request, project_id: int) -> Response:
         api = Api(client, request.cookies.get(SESSION_COOKIE, ""))
-        answer = api.stream(f"/projects/{project_id}/export")
+        opening = AsyncExitStack()
         try:
-            opened = await answer.__aenter__()
+            answer = await opening.enter_async_context(api.stream(f"/projects/{project_id}/export"))
         except ApiProblem as problem:
             if problem.status == 401:
                 return RedirectResponse("/login", status_code=303)
             return HTMLResponse(str(problem), status_code=problem.status or 503)
 
         async def lines() -> AsyncIterator[bytes]:
-            try:
-                async for part in opened.aiter_bytes():
+            async with opening:
+                async for part in answer.aiter_bytes():
                     yield part
-            finally:
-                await answer.__aexit__(None, None, None)
 
-        kept = {name: opened.headers[name] for name in ("content-type", "content-disposition")}
+        kept = {name: answer.headers[name] for name in ("content-type", "content-disposition")}
         return StreamingResponse(lines(), headers=kept)
 
 

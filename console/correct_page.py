@@ -45,7 +45,7 @@ class CorrectPage:
         with ui.element("section").classes("panel"):
             with ui.row().classes("controls"):
                 self._project = ui.select(names, value=next(iter(names)), label=t("project")).props("outlined dense")
-                self._project.on_value_change(self._draw)
+                self._project.on_value_change(self._draw_labels)
                 ui.button(t("pre_label"), on_click=self._pre_label).props("outline no-caps icon=auto_fix_high")
             self._area = ui.textarea(t("text"), placeholder=t("text_hint")).props("outlined autogrow").classes("full")
         with ui.element("section").classes("panel"):
@@ -74,10 +74,10 @@ class CorrectPage:
         kept = await ui.run_javascript("return nerloop.kept('correct')")
         if kept:
             self._text, self._model_version = kept["text"], kept["model_version"]
-            self._entities = [_span(found) for found in kept["entities"] if found["label"] in self._bound["labels"]]
+            self._entities = [_span(found) for found in kept["entities"]]
             self._area.value = self._text
         self._area.on_value_change(lambda event: self._type(event.value or ""))
-        self._draw()
+        self._draw_labels()
         self._sent = await ui.run_javascript("return nerloop.kept('sent')") or []
         self._list_sent()
         ui.timer(SECONDS_BETWEEN_LOOKS, self._look, immediate=bool(self._sent))
@@ -178,13 +178,18 @@ class CorrectPage:
             self._state.set_text(t("selected", text=self._text[slice(*self._selected)]))
         else:
             self._state.set_text(t("nothing_chosen"))
+        wrong = {"text": self._text, "entities": entities, "model_version": self._model_version}
+        ui.run_javascript(f"nerloop.keep('correct', {json.dumps(wrong)})")
+
+    def _draw_labels(self) -> None:
+        """Offer the labels of the project; entities with others go."""
+        self._entities = [one for one in self._entities if one["label"] in self._bound["labels"]]
         self._labels.clear()
         with self._labels:
             for number, label in enumerate(self._bound["labels"], start=1):
                 button = ui.button(f"{number} {label}", on_click=lambda label=label: self._label(label))
                 button.props("flat dense no-caps").classes("label").style(f"--hue:{hue(label)}")
-        wrong = {"text": self._text, "entities": entities, "model_version": self._model_version}
-        ui.run_javascript(f"nerloop.keep('correct', {json.dumps(wrong)})")
+        self._let_go()
 
     async def _send(self) -> None:
         project = self._bound

@@ -2,15 +2,21 @@
 
 from html import escape
 
+from console.api import ApiProblem
 from console.layout import Look
 from console.texts import Texts
 from nerloop import __version__
 
+SAID = {401: "wrong_password", 422: "wrong_password", 429: "too_many_tries"}  # in the reader's language
 
-def login_html(look: Look, problem: str = "", name: str = "") -> str:
+
+def login_html(look: Look, problem: ApiProblem | None = None, name: str = "") -> str:
     """Return the page; `problem` says why the last try failed, and `name` is what was typed then."""
     t = Texts(look.language)
-    said = f'<p class="warning" role="alert">{escape(problem)}</p>' if problem else ""
+    said = ""
+    if problem is not None:
+        text = t(SAID[problem.status]) if problem.status in SAID else str(problem)
+        said = f'<p class="warning" role="alert">{escape(text)}</p>'
     return f"""<!doctype html>
 <html lang="{"zh-CN" if look.language == "zh" else "en"}">
 <head>

@@ -1,6 +1,7 @@
 """The page Loop 闭环: where each model's loop stands, live, and the buttons that steer it."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,8 @@ from nicegui import ui
 
 from console.layout import View, cell, chart, section, table
 
-SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_BETWEEN_LOOKS = 2.0  # at trainings
+LOOKS_AT_ALL = 4  # as many looks at trainings make one at all the rest, which asks Label Studio and the registry
 
 Row = dict[str, Any]
 
@@ -23,13 +25,17 @@ async def fill(view: View) -> None:
     system = SystemPanel(view)
     await asyncio.gather(*(panel.look() for panel in panels), system.look())
 
+    looks = itertools.count(1)
+
     async def look() -> None:
         async with view.told():
-            rows = {row["project_id"]: row for row in await view.api.get("/projects")}
-            for panel in panels:
-                if panel.project_id in rows:
-                    await panel.look(rows[panel.project_id])
-            await system.look()
+            changed = [await panel.look_at_training() for panel in panels]
+            if any(changed) or next(looks) % LOOKS_AT_ALL == 0:
+                rows = {row["project_id"]: row for row in await view.api.get("/projects")}
+                for panel in panels:
+                    if panel.project_id in rows:
+                        await panel.look(rows[panel.project_id])
+                await system.look()
 
     await ui.context.client.connected()
     ui.timer(SECONDS_BETWEEN_LOOKS, look, immediate=False)
@@ -43,7 +49,9 @@ class ProjectPanel:
     def __init__(self, view: View, project: Row) -> None:
         self._view = view
         self._project = project
+        self._training: Row = {}
         self._drawn: object = None  # what the state was drawn from, so that only a change draws it anew
+        self._offered: object = None  # likewise the buttons
         self._listed: object = None
         self.project_id = project["project_id"]
         with section(f"{project['title']} · {project['model']}"):
@@ -61,18 +69,22 @@ class ProjectPanel:
     async def look(self, project: Row | None = None) -> None:
         """Bring the panel up to date."""
         self._project = project or self._project
-        training = await self._view.api.get(f"/models/{self._model}/training")
-        state = (self._project, training)
-        if state != self._drawn:
-            self._drawn = state
-            self._draw(training)
+        await self.look_at_training()
         versions = await self._view.api.get(f"/models/{self._model}/versions")
         if versions != self._listed:
             self._listed = versions
             self._list(versions)
 
-    def _draw(self, training: Row) -> None:
-        t, project = self._view.t, self._project
+    async def look_at_training(self) -> bool:
+        """Bring the fine-tune up to date; tell whether one has begun or ended."""
+        before, self._training = self._training, await self._view.api.get(f"/models/{self._model}/training")
+        if (self._project, self._training) != self._drawn:
+            self._drawn = (self._project, self._training)
+            self._draw()
+        return bool(before) and before["state"] != self._training["state"]
+
+    def _draw(self) -> None:
+        t, project, training = self._view.t, self._project, self._training
         self._state.clear()
         with self._state:
             count, threshold = project["new_labels"], project["train_threshold"]
@@ -92,14 +104,13 @@ class ProjectPanel:
                 why = f": {project['paused']['why']}" if project["paused"]["why"] else ""
                 since, by = project["paused"]["since"], project["paused"]["by"]
                 ui.label(t("paused", by=by, since=since, why=why)).classes("warning")
-            ui.label(self._training(training)).classes("warning" if training["state"] == "failed" else "")
+            ui.label(self._progress()).classes("warning" if training["state"] == "failed" else "")
         self._curves.draw(training["progress"].get("curve") or [])
-        self._buttons.clear()
-        with self._buttons:
-            if self._view.is_operator:
-                self._add_buttons(training)
-            else:
-                ui.label(t("operators_only")).classes("hint")
+        runs = training["state"] in {"queued", "started"}
+        offered = (runs, project["previous"], bool(project["paused"]))
+        if offered != self._offered:  # a button that is drawn anew while somebody clicks it does nothing
+            self._offered = offered
+            self._draw_buttons(*offered)
 
     def _predictions(self) -> str:
         t, project = self._view.t, self._project
@@ -111,9 +122,9 @@ class ProjectPanel:
                 said += " · " + t("seconds_left", seconds=refresh["seconds_left"])
         return said
 
-    def _training(self, training: Row) -> str:
-        t, progress = self._view.t, training["progress"]
-        match training["state"]:
+    def _progress(self) -> str:
+        t, progress = self._view.t, self._training["progress"]
+        match self._training["state"]:
             case "queued" | "deferred" | "scheduled":
                 return t("job_queued")
             case "started" if progress.get("step") == "training":
@@ -123,28 +134,30 @@ class ProjectPanel:
                 step = progress.get("step")
                 return t("job_started", step=t(f"step_{step}") if step else "…")
             case "failed":
-                return t("job_failed", error=training["error"])
+                return t("job_failed", error=self._training["error"])
             case _:
                 return t("job_none")
 
-    def _add_buttons(self, training: Row) -> None:
-        t, project = self._view.t, self._project
-        if training["state"] in {"queued", "started"}:
-            self._button("stop_training", self._stop)
-        else:
-            self._button("train_now", self._train)
-        if project["previous"]:
-            previous = project["previous"]
-            ui.button(t("roll_back_to", version=previous), on_click=lambda: self._roll_back(previous)).props(
-                "outline no-caps icon=undo"
-            )
-        if project["paused"]:
-            self._button("resume", self._resume)
-        else:
-            self._button("pause", self._pause)
+    def _draw_buttons(self, runs: bool, previous: str, paused: bool) -> None:
+        t = self._view.t
+        self._buttons.clear()
+        with self._buttons:
+            if not self._view.is_operator:
+                ui.label(t("operators_only")).classes("hint")
+                return
+            if runs:
+                self._button(t("stop_training"), self._stop)
+            else:
+                self._button(t("train_now"), self._train)
+            if previous:
+                self._button(t("roll_back_to", version=previous), lambda: self._roll_back(previous)).props("icon=undo")
+            if paused:
+                self._button(t("resume"), self._resume)
+            else:
+                self._button(t("pause"), self._pause)
 
-    def _button(self, key: str, action: Callable[[], Awaitable[None]]) -> None:
-        ui.button(self._view.t(key), on_click=action).props("outline no-caps")
+    def _button(self, text: str, action: Callable[[], Awaitable[None]]) -> ui.button:
+        return ui.button(text, on_click=action).props("outline no-caps")
 
     async def _train(self) -> None:
         async with self._view.told():

@@ -39,6 +39,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "name": ("邮箱或用户名", "E-mail or name"),
     "password": ("密码或令牌", "Password or token"),
+    "wrong_password": (
+        "用户名或密码不对：既不是 Label Studio 账号，也不是令牌对应的用户。",
+        "Wrong: neither a Label Studio account nor a user with that token.",
+    ),
+    "too_many_tries": ("尝试次数过多，请几分钟后再试。", "Too many tries; wait some minutes."),
     # Try
     "text": ("文本", "Text"),
     "text_hint": (

@@ -155,7 +155,7 @@ def test_a_wrong_password_is_refused_and_said_so(context: BrowserContext, accoun
 
     page.get_by_role("button", name="登录").click()
 
-    expect(page.get_by_role("alert")).to_contain_text("neither a Label Studio account")
+    expect(page.get_by_role("alert")).to_contain_text("用户名或密码不对")
     assert not context.cookies()
 
 
