@@ -5,7 +5,7 @@ from typing import Any
 
 from nicegui import ui
 
-from console.layout import View, cell, section, table, titled_dialog
+from console.layout import View, cell, section, table
 
 Row = dict[str, Any]
 
@@ -85,7 +85,7 @@ class ConnectPage:
 
     async def _bind(self, project: Row) -> None:
         t = self._view.t
-        with titled_dialog(t("bind_title", title=project["title"])) as dialog:
+        with self._view.dialog(t("bind_title", title=project["title"])) as dialog:
             model = ui.input(t("model_name"), value=project["model"] or f"project-{project['project_id']}")
             model.props("outlined autofocus").classes("full")
             threshold = (
@@ -95,9 +95,7 @@ class ConnectPage:
             with ui.row().classes("actions"):
                 ui.button(t("cancel"), on_click=lambda: dialog.submit(False)).props("flat no-caps")
                 ui.button(t("bind"), on_click=lambda: dialog.submit(True)).props("no-caps unelevated")
-        bind = await dialog
-        dialog.delete()
-        if not bind:
+        if not await dialog:
             return
         async with self._view.told():
             binding = await self._view.api.post(
@@ -106,7 +104,7 @@ class ConnectPage:
                 train_threshold=int(threshold.value) if threshold.value else None,
                 decoder="nested" if nested.value else None,
             )
-            ui.notify(t("bound", project=binding["project_id"], model=binding["model"]), type="positive")
+            self._view.say(t("bound", project=binding["project_id"], model=binding["model"]), type="positive")
             await self._list()
             await self._examine()
 

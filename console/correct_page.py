@@ -98,7 +98,7 @@ class CorrectPage:
             self._model_version = answer["model_version"]
             self._entities = [_span(found) for found in answer["documents"][0]["entities"]]
             self._let_go()
-            ui.notify(self._view.t("pre_label_replaces", version=self._model_version))
+            self._view.say(self._view.t("pre_label_replaces", version=self._model_version))
 
     def _pointed(self, event: events.GenericEventArguments) -> None:
         """Take what somebody has selected or clicked."""
@@ -130,17 +130,17 @@ class CorrectPage:
         elif self._selected is not None:
             entity = {"start": self._selected[0], "end": self._selected[1], "label": label}
             if entity in self._entities:
-                ui.notify(self._view.t("same_entity"))
+                self._view.say(self._view.t("same_entity"))
                 return
             self._entities.append(entity)
             self._selected, self._chosen = None, entity
             self._draw()
         else:
-            ui.notify(self._view.t("select_first"))
+            self._view.say(self._view.t("select_first"))
 
     def _move(self, border: str, by: int) -> None:
         if self._chosen is None:
-            ui.notify(self._view.t("select_first"))
+            self._view.say(self._view.t("select_first"))
             return
         moved = {**self._chosen, border: self._chosen[border] + by}
         if 0 <= moved["start"] < moved["end"] <= len(self._text):
@@ -153,7 +153,7 @@ class CorrectPage:
 
     def _delete(self) -> None:
         if self._chosen is None:
-            ui.notify(self._view.t("select_first"))
+            self._view.say(self._view.t("select_first"))
             return
         self._entities.remove(self._chosen)
         self._let_go()
@@ -202,7 +202,7 @@ class CorrectPage:
             )
             t = self._view.t
             said = "sent_repeated" if answer["repeated"] else f"sent_{answer['serves']}"
-            ui.notify(t(said), type="positive" if answer["serves"] == "training" else "info", multi_line=True)
+            self._view.say(t(said), type="positive" if answer["serves"] == "training" else "info", multi_line=True)
             sent = {**answer, "project_id": project["project_id"], "text": self._text[:30], "live_in": None}
             self._sent = [one for one in self._sent if one["annotation_id"] != answer["annotation_id"]] + [sent]
             self._list_sent()

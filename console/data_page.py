@@ -27,6 +27,8 @@ async def fill(view: View) -> None:
     for project, panel in panels:
         async with view.told():
             counts = await view.api.get(f"/projects/{project['project_id']}/dataset")
+            if view.client.is_deleted:  # nobody looks at the page any more
+                return
             with panel:
                 _counts(view, counts)
 

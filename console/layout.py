@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
-from nicegui import ui
+from nicegui import Client, ui
 
 from console.api import Api, ApiProblem
 from console.texts import LANGUAGES, Language, Texts, language_of
@@ -35,8 +35,12 @@ class Look:
 
 @dataclass(frozen=True)
 class View:
-    """One page as one person sees it: the API on that person's behalf, name and role, texts and theme."""
+    """One page as one person sees it: the API on that person's behalf, name and role, texts and theme.
 
+    `client` is the open page itself, where what a button does goes on also when that button is gone.
+    """
+
+    client: Client
     api: Api
     name: str
     role: str
@@ -58,9 +62,14 @@ class View:
             yield
         except ApiProblem as problem:
             if problem.status == 401:
-                ui.navigate.to("/login")
+                self.client.open("/login")
             else:
-                ui.notify(self.t("not_answered", detail=problem), type="negative", multi_line=True, close_button=True)
+                self.say(self.t("not_answered", detail=problem), type="negative", multi_line=True, close_button=True)
+
+    def say(self, text: str, **look: Any) -> None:
+        """Show a message for a moment."""
+        with self.client:
+            ui.notify(text, **look)
 
     async def confirmed(
         self, title: str, action: str, *, note: str = "", asks_why: bool = True, needs_reason: bool = False
@@ -69,7 +78,7 @@ class View:
 
         `action` is what the button says that does it.
         """
-        with titled_dialog(title) as dialog:
+        with self.dialog(title) as dialog:
             if note:
                 ui.label(note)
             why = ui.input(self.t("why")).props("outlined autofocus maxlength=1000").classes("full")
@@ -86,8 +95,16 @@ class View:
                 ui.button(self.t("cancel"), on_click=lambda: dialog.submit(None)).props("flat no-caps")
                 ui.button(action, on_click=decide).props("no-caps unelevated")
         answer: str | None = await dialog
-        dialog.delete()
         return answer
+
+    @contextmanager
+    def dialog(self, title: str) -> Iterator[ui.dialog]:
+        """Make a dialog whose elements are added in the block, and which is opened by waiting for it."""
+        with self.client, ui.dialog() as dialog, ui.card().classes("dialog"):
+            dialog.props["aria-label"] = title
+            dialog.on("hide", dialog.delete)
+            ui.label(title).classes("dialog-title").props("role=heading aria-level=2")
+            yield dialog
 
 
 def look_of(request: Request) -> Look:
@@ -112,7 +129,7 @@ def add_page(name: str, fill: Callable[[View], Awaitable[None]], api_for: Callab
             _frame(None, look, name)
             failed(Texts(look.language), problem)
             return None
-        view = View(api, me["name"], me["role"], Texts(look.language), look.theme)
+        view = View(ui.context.client, api, me["name"], me["role"], Texts(look.language), look.theme)
         _frame(view, look, name)
         with ui.element("div").props("id=content tabindex=-1").classes("content"):
             ui.label(view.t(name)).classes("title").props("role=heading aria-level=1")
@@ -136,15 +153,6 @@ def section(title: str) -> ui.element:
     with panel:
         ui.label(title).classes("heading").props("role=heading aria-level=2")
     return panel
-
-
-@contextmanager
-def titled_dialog(title: str) -> Iterator[ui.dialog]:
-    """Make a dialog whose elements are added in the block, and which is opened by waiting for it."""
-    with ui.dialog() as dialog, ui.card().classes("dialog"):
-        dialog.props["aria-label"] = title
-        ui.label(title).classes("dialog-title").props("role=heading aria-level=2")
-        yield dialog
 
 
 def table(headings: tuple[str, ...]) -> ui.element:

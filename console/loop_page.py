@@ -162,7 +162,7 @@ class ProjectPanel:
     async def _train(self) -> None:
         async with self._view.told():
             answer = await self._view.api.post(f"/models/{self._model}/train")
-            ui.notify(self._view.t("train_queued" if answer["queued"] else "train_there"))
+            self._view.say(self._view.t("train_queued" if answer["queued"] else "train_there"))
             await self.look()
 
     async def _stop(self) -> None:
@@ -175,7 +175,7 @@ class ProjectPanel:
             return
         async with self._view.told():
             await self._view.api.post(f"/models/{self._model}/training/stop")
-            ui.notify(self._view.t("stopped"))
+            self._view.say(self._view.t("stopped"))
             await self.look()
 
     async def _pause(self) -> None:
@@ -206,7 +206,7 @@ class ProjectPanel:
             answer = await self._view.api.post(path, **fields)
             t = self._view.t
             serves = answer.get("production")
-            ui.notify(t("now_serving", version=serves) if serves else t("done"), type="positive")
+            self._view.say(t("now_serving", version=serves) if serves else t("done"), type="positive")
             rows = await self._view.api.get("/projects")
             await self.look(next((row for row in rows if row["project_id"] == self.project_id), None))
 
@@ -249,6 +249,8 @@ class ProjectPanel:
         t = self._view.t
         async with self._view.told():
             report = await self._view.api.get(f"/projects/{self.project_id}/report")
+            if self._view.client.is_deleted:  # nobody looks at the page any more
+                return
             with self._report:
                 _learning_curve(self._view, report["learning_curve"])
                 _corrections(self._view, report["versions"])

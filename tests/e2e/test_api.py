@@ -95,7 +95,7 @@ def test_a_running_fine_tune_can_be_stopped_and_its_labels_still_count(stack: Sa
     first = training()["progress"]["curve"][0]
     assert first["epoch"] == 1
     assert first["loss"] > 0
-    assert 0 <= first["dev_f1"] <= 1
+    assert first.keys() == {"epoch", "loss", "dev_f1"}
     assert api.post("/models/stopped/training/stop").json() == {"stopped": True}
     wait_until(lambda: training()["state"] == "stopped", 30, "the fine-tune to stop")
 

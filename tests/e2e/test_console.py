@@ -1,5 +1,6 @@
 """The console in a real browser, on a whole stack: what people see, do, and may not do."""
 
+import contextlib
 import itertools
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from dotenv import dotenv_values
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from nerloop.demo import DEMO_FOLDER, annotate, create_project
 from nerloop.documents import labels_of, read_jsonl
@@ -97,8 +99,18 @@ def type_text(page: Page, text: str) -> None:
 
 
 def choose(page: Page, label: str, option: str, nth: int = 0) -> None:
-    page.get_by_role("combobox", name=label).nth(nth).click()
-    page.get_by_role("option", name=option, exact=True).click()
+    """Choose from a list, as somebody does: open it again where it has closed or does not have the option yet."""
+    wanted = page.get_by_role("option", name=option, exact=True)
+
+    def is_open() -> bool:
+        page.keyboard.press("Escape")
+        page.get_by_role("combobox", name=label).nth(nth).click()
+        with contextlib.suppress(PlaywrightTimeout):
+            wanted.wait_for(timeout=2000)
+        return wanted.is_visible()
+
+    wait_until(is_open, 20, f"{option} in the list {label}")
+    wanted.click()
 
 
 def spans(page: Page, where: str = ".text >> nth=0") -> list[tuple[int, int, str]]:

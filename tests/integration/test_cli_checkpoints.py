@@ -80,7 +80,7 @@ def test_a_killed_fine_tune_goes_on_and_ends_as_if_it_had_not_been(
 def test_control_c_leaves_what_was_trained_and_says_how_to_go_on(
     training: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
-    process = started(str(NERLOOP), *training("stopped"))
+    process = started(str(NERLOOP), *training("stopped"), "--epochs", "500")  # more than it gets to
 
     said = ended_by(signal.SIGINT, process, after="Epoch 1 of")
 
