@@ -7,7 +7,7 @@ from typing import Any
 from nicegui import events, ui
 
 from console.highlight import Shown, highlighted, hue
-from console.layout import View
+from console.layout import BROWSER_SECONDS, View
 
 SECONDS_BETWEEN_LOOKS = 5.0  # at whether a model has learned from what was sent
 KEYS = {"[": ("start", -1), "]": ("start", 1), "{": ("end", -1), "}": ("end", 1)}
@@ -71,14 +71,14 @@ class CorrectPage:
         self._list = ui.element("section").classes("panel").props("aria-live=polite")
         self._list.set_visibility(False)
         await ui.context.client.connected()
-        kept = await ui.run_javascript("return nerloop.kept('correct')")
+        kept = await ui.run_javascript("return nerloop.kept('correct')", timeout=BROWSER_SECONDS)
         if kept:
             self._text, self._model_version = kept["text"], kept["model_version"]
             self._entities = [_span(found) for found in kept["entities"]]
             self._area.value = self._text
         self._area.on_value_change(lambda event: self._type(event.value or ""))
         self._draw_labels()
-        self._sent = await ui.run_javascript("return nerloop.kept('sent')") or []
+        self._sent = await ui.run_javascript("return nerloop.kept('sent')", timeout=BROWSER_SECONDS) or []
         self._list_sent()
         ui.timer(SECONDS_BETWEEN_LOOKS, self._look, immediate=bool(self._sent))
 

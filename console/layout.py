@@ -22,6 +22,7 @@ THEMES: tuple[Theme, ...] = get_args(Theme)
 # As in console.css, for what takes no style sheet.
 ACCENTS: dict[Theme, str] = {"light": "#1257c0", "dark": "#8ab6ff", "cyberpunk": "#00f0ff"}
 INKS: dict[Theme, str] = {"light": "#1b2430", "dark": "#e8edf3", "cyberpunk": "#e9f7ff"}
+BROWSER_SECONDS = 20.0  # that a busy browser may take to answer
 PAGES = ("try", "correct", "loop", "data", "connect")
 
 

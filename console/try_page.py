@@ -8,7 +8,7 @@ from typing import Any
 from nicegui import ui
 
 from console.highlight import Shown, highlighted
-from console.layout import View
+from console.layout import BROWSER_SECONDS, View
 from console.texts import Texts
 
 EXAMPLE = "张三在北京的阿里巴巴工作，周末常去上海看望在复旦大学读书的妹妹李娜。"
@@ -92,7 +92,7 @@ class TryPage:
             side.version.on_value_change(self._label)
             await self._list_versions(side)
         await ui.context.client.connected()
-        self._text.value = await ui.run_javascript("return nerloop.kept('text')") or EXAMPLE
+        self._text.value = await ui.run_javascript("return nerloop.kept('text')", timeout=BROWSER_SECONDS) or EXAMPLE
         await self._label()
         self._text.on_value_change(self._label)
         self._comparing.on_value_change(self._label)

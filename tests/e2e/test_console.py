@@ -43,6 +43,7 @@ def project(stack: Sandbox) -> Project:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """The system's Chromium, else the one that `playwright install chromium` has fetched."""
+    expect.set_options(timeout=20_000)  # beside other tests everything takes longer
     with sync_playwright() as playwright:
         found = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=found)
