@@ -106,8 +106,9 @@ class CorrectPage:
         if "start" in at:
             self._selected, self._chosen = (at["start"], at["end"]), None
         else:
+            number, entities = at["entity"], self._ordered()
             self._selected = None
-            self._chosen = self._ordered()[at["entity"]] if at["entity"] is not None else None
+            self._chosen = entities[number] if number is not None and number < len(entities) else None  # it may be gone
         self._draw()
 
     def _key(self, event: events.GenericEventArguments) -> None:
