@@ -48,6 +48,7 @@ class CorrectPage:
                 self._project.on_value_change(self._draw_labels)
                 ui.button(t("pre_label"), on_click=self._pre_label).props("outline no-caps icon=auto_fix_high")
             self._area = ui.textarea(t("text"), placeholder=t("text_hint")).props("outlined autogrow").classes("full")
+            self._area.on_value_change(lambda event: self._type(event.value or ""))
         with ui.element("section").classes("panel"):
             ui.label(t("correct_hint")).classes("hint")
             self._shown = ui.html("", sanitize=False).classes("text correcting")
@@ -72,11 +73,10 @@ class CorrectPage:
         self._list.set_visibility(False)
         await ui.context.client.connected()
         kept = await ui.run_javascript("return nerloop.kept('correct')", timeout=BROWSER_SECONDS)
-        if kept:
+        if kept and not self._area.value:  # else somebody was faster
             self._text, self._model_version = kept["text"], kept["model_version"]
             self._entities = [_span(found) for found in kept["entities"]]
             self._area.value = self._text
-        self._area.on_value_change(lambda event: self._type(event.value or ""))
         self._draw_labels()
         self._sent = await ui.run_javascript("return nerloop.kept('sent')", timeout=BROWSER_SECONDS) or []
         self._list_sent()

@@ -91,12 +91,13 @@ class TryPage:
             side.model.on_value_change(lambda _, side=side: self._choose(side))
             side.version.on_value_change(self._label)
             await self._list_versions(side)
-        await ui.context.client.connected()
-        self._text.value = await ui.run_javascript("return nerloop.kept('text')", timeout=BROWSER_SECONDS) or EXAMPLE
-        await self._label()
         self._text.on_value_change(self._label)
         self._comparing.on_value_change(self._label)
         self._least.on_value_change(self._draw)
+        await ui.context.client.connected()
+        kept = await ui.run_javascript("return nerloop.kept('text')", timeout=BROWSER_SECONDS)
+        if not self._text.value:  # else somebody was faster
+            self._text.value = kept or EXAMPLE
 
     async def _choose(self, side: Side) -> None:
         await self._list_versions(side)
