@@ -8,7 +8,14 @@ from urllib.parse import urlsplit
 
 import httpx
 from fastapi import FastAPI, Form, Request
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
+from fastapi.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from nicegui import ui
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -96,7 +103,7 @@ def _add_export(app: FastAPI, client: httpx.AsyncClient) -> None:
         except ApiProblem as problem:
             if problem.status == 401:
                 return RedirectResponse("/login", status_code=303)
-            return HTMLResponse(str(problem), status_code=problem.status or 503)
+            return PlainTextResponse(str(problem), status_code=problem.status or 503)
 
         async def lines() -> AsyncIterator[bytes]:
             async with opening:

@@ -148,7 +148,7 @@ class CorrectPage:
             self._change(moved)
 
     def _change(self, changed: Entity) -> None:
-        self._entities = [changed if one is self._chosen else one for one in self._entities if one != changed]
+        self._entities = replaced(self._entities, self._chosen, changed)
         self._chosen = changed
         self._draw()
 
@@ -236,6 +236,11 @@ class CorrectPage:
 
 def _span(found: dict[str, Any]) -> Entity:
     return {key: found[key] for key in ("start", "end", "label")}
+
+
+def replaced(entities: Sequence[Entity], chosen: Entity | None, changed: Entity) -> list[Entity]:
+    """Return the entities with the chosen one changed; another that is now the same goes."""
+    return [changed if one is chosen else one for one in entities if one is chosen or one != changed]
 
 
 def moved(before: str, after: str, entities: Sequence[Entity]) -> list[Entity]:

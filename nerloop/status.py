@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nerloop.errors import ProjectNotFound
+from nerloop.errors import BadLabelConfig, ProjectNotFound
 from nerloop.jobs import fine_tune_id, refresh_id
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.promotions import Entry, version_name
+from nerloop.tasks import Project
 
 if TYPE_CHECKING:
     from nerloop.gate import Contest
@@ -81,7 +82,7 @@ def _status(loop: Loop, binding: Binding) -> ProjectStatus:
         title=project.title,
         url=loop.settings.project_page(project.id),
         model=binding.model,
-        labels=project.label_config.labels,
+        labels=_labels(project),
         tasks=project.tasks,
         annotated=project.tasks - unlabelled,
         new_labels=loop.state.new_labels(binding.model),
@@ -106,6 +107,13 @@ def _status(loop: Loop, binding: Binding) -> ProjectStatus:
         fresh=unlabelled - stale,
         stale=stale,
     )
+
+
+def _labels(project: Project) -> tuple[str, ...]:
+    try:
+        return project.label_config.labels
+    except BadLabelConfig:  # somebody has changed it since; `nerloop doctor` says what is wrong
+        return ()
 
 
 def _pause(entry: Entry | None) -> dict[str, str] | None:

@@ -72,6 +72,20 @@ def test_the_state_of_the_loop_is_what_the_command_shows(stack: Sandbox, project
     assert project.id in model["projects"]
 
 
+def test_a_project_whose_label_config_was_broken_later_does_not_hide_the_others(
+    stack: Sandbox, project: Project, api: httpx.Client
+) -> None:
+    made = create_project(stack.loop.label_studio, "broken", GOLD[:2], labels_of(GOLD))
+    stack.run("connect", "--project", str(made.id), "--model", "broken", "--train-threshold", "1000")
+    stack.loop.label_studio.update_project(made.id, label_config='<View><Text name="t" value="$text"/></View>')
+
+    rows = {row["project_id"]: row for row in api.get("/projects").json()}
+
+    assert rows[made.id]["labels"] == []
+    assert rows[project.id]["labels"]
+    stack.loop.label_studio.update_project(made.id, label_config=made.label_config_xml)
+
+
 def test_nobody_gets_in_without_a_token_and_a_removed_user_is_out(stack: Sandbox, api: httpx.Client) -> None:
     assert api.get("/models").status_code == 200
     assert httpx.get(f"{api.base_url}models").status_code == 401

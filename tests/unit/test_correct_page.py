@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given, strategies
 
-from console.correct_page import moved
+from console.correct_page import moved, replaced
 
 
 def entity(start, end):
@@ -31,3 +31,15 @@ def test_what_is_kept_covers_the_same_characters(before, after, data):
 
     for kept in moved(before, after, [entity(start, end)]):
         assert after[kept["start"] : kept["end"]] == before[start:end]
+
+
+def test_an_entity_that_gets_the_label_it_has_stays():
+    chosen = entity(2, 5)
+
+    assert replaced([entity(0, 1), chosen], chosen, entity(2, 5)) == [entity(0, 1), entity(2, 5)]
+
+
+def test_an_entity_that_becomes_what_another_is_takes_its_place():
+    chosen = entity(2, 5)
+
+    assert replaced([entity(2, 6), chosen], chosen, entity(2, 6)) == [entity(2, 6)]
