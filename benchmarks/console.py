@@ -15,16 +15,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from dotenv import dotenv_values
 from machine import machine
 from playwright.sync_api import Browser, Page, sync_playwright
 from rich.console import Console
 
-from nerloop.demo import DEMO_FOLDER, create_project
-from nerloop.documents import labels_of, read_jsonl
-from nerloop.embedded.sandbox import Sandbox, wait_until
-from nerloop.promotions import STARTER_VERSION
-from nerloop.settings import SETTINGS_FILE
+from nerloop.demo import DEMO_FOLDER
+from nerloop.documents import read_jsonl
+from nerloop.embedded.sandbox import Sandbox
 
 console = Console(stderr=True)
 
@@ -66,16 +63,13 @@ def main() -> None:
 def measure(browser: Browser, sandbox: Sandbox, loads: int, texts: int) -> dict[str, Any]:
     """Load the page Try in browsers that know nothing yet, then type texts into the last."""
     documents = read_jsonl(DEMO_FOLDER / "train.jsonl")
-    project = create_project(sandbox.loop.label_studio, "benchmark", documents, labels_of(documents))
-    sandbox.run("connect", "--project", str(project.id), "--model", "demo")
-    wait_until(lambda: not sandbox.stale(project, STARTER_VERSION), 120, "the starter's predictions")
-    stored = dotenv_values(sandbox.loop.settings.home / SETTINGS_FILE)
-    url = f"http://127.0.0.1:{sandbox.loop.settings.console_port}"
+    sandbox.connected_project("benchmark", documents, "--model", "demo", seconds=120)
+    name, password = sandbox.account
     browser.new_page().goto("about:blank")  # the browser itself has started
     first = []
     for _ in range(loads):
-        context = browser.new_context(base_url=url, locale="zh-CN")
-        account = {"name": stored["LABEL_STUDIO_USERNAME"], "password": stored["LABEL_STUDIO_PASSWORD"]}
+        context = browser.new_context(base_url=sandbox.console_url, locale="zh-CN")
+        account = {"name": name, "password": password}
         context.request.post("/login", form=account, max_redirects=0)  # its cookie; the browser has loaded nothing yet
         page = context.new_page()
         page.goto("/try")

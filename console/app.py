@@ -17,6 +17,7 @@ from fastapi.responses import (
     StreamingResponse,
 )
 from nicegui import ui
+from starlette.datastructures import MutableHeaders
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -48,6 +49,15 @@ def make_app(settings: Settings) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(SecurityHeaders)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
+
+    @app.get("/health")
+    def health() -> JSONResponse:
+        return JSONResponse({"status": "UP"})
+
+    @app.get("/")
+    def root() -> Response:
+        return RedirectResponse("/try", status_code=303)
+
     _add_login(app, client)
     _add_export(app, client)
     for name, fill in FILLS.items():
@@ -57,14 +67,6 @@ def make_app(settings: Settings) -> FastAPI:
 
 
 def _add_login(app: FastAPI, client: httpx.AsyncClient) -> None:
-    @app.get("/health")
-    def health() -> JSONResponse:
-        return JSONResponse({"status": "UP"})
-
-    @app.get("/")
-    def root() -> Response:
-        return RedirectResponse("/try", status_code=303)
-
     @app.get("/login")
     def login(request: Request) -> Response:
         return HTMLResponse(login_html(look_of(request)))
@@ -131,10 +133,7 @@ class SecurityHeaders:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
-                ]
+                MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)

@@ -7,7 +7,7 @@ from typing import Any
 from nicegui import events, ui
 
 from console.highlight import Shown, highlighted, hue
-from console.layout import BROWSER_SECONDS, View
+from console.layout import BROWSER_SECONDS, View, bound_projects
 
 SECONDS_BETWEEN_LOOKS = 5.0  # at whether a model has learned from what was sent
 KEYS = {"[": ("start", -1), "]": ("start", 1), "{": ("end", -1), "}": ("end", 1)}
@@ -18,11 +18,9 @@ Entity = dict[str, Any]
 
 async def fill(view: View) -> None:
     """Build the page with the text that comes from the page Try, or without one."""
-    projects = await view.api.get("/projects")
-    if not projects:
-        ui.label(view.t("no_project")).classes("panel")
-        return
-    await CorrectPage(view, projects).build()
+    projects = await bound_projects(view)
+    if projects:
+        await CorrectPage(view, projects).build()
 
 
 class CorrectPage:

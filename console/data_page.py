@@ -4,19 +4,15 @@ from typing import Any
 
 from nicegui import ui
 
-from console.layout import View, cell, chart, section, table
+from console.layout import View, bound_projects, cell, chart, section, table
 
 SIDES = ("train", "dev", "gate")
 
 
 async def fill(view: View) -> None:
     """Build a panel a project; the counts follow, since they read every label."""
-    projects = await view.api.get("/projects")
-    if not projects:
-        ui.label(view.t("no_project")).classes("panel")
-        return
     panels = []
-    for project in projects:
+    for project in await bound_projects(view):
         with section(f"{project['title']} · {project['model']}") as panel:
             ui.label(view.t("annotated", annotated=project["annotated"], tasks=project["tasks"]))
             with ui.row().classes("controls"):

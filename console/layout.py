@@ -95,7 +95,7 @@ class View:
             with ui.row().classes("actions"):
                 ui.button(self.t("cancel"), on_click=lambda: dialog.submit(None)).props("flat no-caps")
                 ui.button(action, on_click=decide).props("no-caps unelevated")
-        answer: str | None = await dialog
+        answer: str | None = await dialog  # typed loosely by NiceGUI
         return answer
 
     @contextmanager
@@ -141,6 +141,14 @@ def add_page(name: str, fill: Callable[[View], Awaitable[None]], api_for: Callab
         return None
 
 
+async def bound_projects(view: View) -> list[dict[str, Any]]:
+    """Return the rows of the bound projects; where there are none the page says so."""
+    projects: list[dict[str, Any]] = await view.api.get("/projects")
+    if not projects:
+        ui.label(view.t("no_project")).classes("panel")
+    return projects
+
+
 def failed(t: Texts, problem: ApiProblem) -> None:
     """Say on the page that it could not be filled, and offer to try again."""
     with ui.element("div").classes("panel problem").props("role=alert"):
@@ -154,6 +162,11 @@ def section(title: str) -> ui.element:
     with panel:
         ui.label(title).classes("heading").props("role=heading aria-level=2")
     return panel
+
+
+def subheading(text: str) -> None:
+    """Add a heading inside a section."""
+    ui.label(text).classes("subheading").props("role=heading aria-level=3")
 
 
 def table(headings: tuple[str, ...]) -> ui.element:

@@ -8,7 +8,9 @@ from typing import Any
 
 from nicegui import ui
 
-from console.layout import View, cell, chart, section, table
+from console.layout import View, bound_projects, cell, chart, section, subheading, table
+from console.report import draw_report
+from console.system import SystemPanel
 
 SECONDS_BETWEEN_LOOKS = 2.0  # at trainings
 LOOKS_AT_ALL = 4  # as many looks at trainings make one at all the rest, which asks Label Studio and the registry
@@ -18,10 +20,7 @@ Row = dict[str, Any]
 
 async def fill(view: View) -> None:
     """Build a panel a project, then what runs."""
-    projects = await view.api.get("/projects")
-    if not projects:
-        ui.label(view.t("no_project")).classes("panel")
-    panels = [ProjectPanel(view, project) for project in projects]
+    panels = [ProjectPanel(view, project) for project in await bound_projects(view)]
     system = SystemPanel(view)
     await asyncio.gather(*(panel.look() for panel in panels), system.look())
 
@@ -166,16 +165,13 @@ class ProjectPanel:
             await self.look()
 
     async def _stop(self) -> None:
-        if (
-            await self._view.confirmed(
-                self._view.t("stop_title", model=self._model), self._view.t("stop_training"), asks_why=False
-            )
-            is None
-        ):
+        t = self._view.t
+        confirmed = await self._view.confirmed(t("stop_title", model=self._model), t("stop_training"), asks_why=False)
+        if confirmed is None:
             return
         async with self._view.told():
             await self._view.api.post(f"/models/{self._model}/training/stop")
-            self._view.say(self._view.t("stopped"))
+            self._view.say(t("stopped"))
             await self.look()
 
     async def _pause(self) -> None:
@@ -214,7 +210,7 @@ class ProjectPanel:
         t = self._view.t
         self._versions.clear()
         with self._versions:
-            ui.label(t("versions")).classes("subheading").props("role=heading aria-level=3")
+            subheading(t("versions"))
             if not versions:
                 ui.label(t("no_versions"))
                 return
@@ -246,24 +242,12 @@ class ProjectPanel:
 
     async def report(self) -> None:
         """Add what takes longer to find out: the learning curve, corrections, time saved, advice."""
-        t = self._view.t
         async with self._view.told():
             report = await self._view.api.get(f"/projects/{self.project_id}/report")
             if self._view.client.is_deleted:  # nobody looks at the page any more
                 return
             with self._report:
-                _learning_curve(self._view, report["learning_curve"])
-                _corrections(self._view, report["versions"])
-                ui.label(t("time_saved")).classes("subheading").props("role=heading aria-level=3")
-                time_saved = report["bias"] and report["bias"]["time"]
-                if time_saved:
-                    low, high = (f"{100 * end:.0f}" for end in time_saved["interval"])
-                    ui.label(t("time_saved_is", share=f"{100 * time_saved['share']:.0f}", low=low, high=high))
-                else:
-                    ui.label(t("time_unknown"))
-                ui.label(t("advice")).classes("subheading").props("role=heading aria-level=3")
-                ui.label(t("enough" if report["advice"]["enough"] else "go_on")).classes("strong")
-                ui.label(report["advice"]["sentence"]).props("lang=en")
+                draw_report(self._view, report)
 
 
 class Curves:
@@ -294,73 +278,6 @@ class Curves:
         self._chart.update()
 
 
-class SystemPanel:
-    """The replicas and workers that are alive."""
-
-    def __init__(self, view: View) -> None:
-        self._view = view
-        self._drawn: object = None
-        with section(view.t("system")):
-            self._list = ui.element("div").classes("stack")
-
-    async def look(self) -> None:
-        """Bring the panel up to date."""
-        t = self._view.t
-        system = await self._view.api.get("/system")
-        models = {row["model"]: row["production"] for row in await self._view.api.get("/models")}
-        if (system, models) == self._drawn:
-            return
-        self._drawn = (system, models)
-        self._list.clear()
-        with self._list:
-            if not system["replicas"]:
-                ui.label(t("no_replica")).classes("warning")
-            for name, serving in sorted(system["replicas"].items()):
-                said = ", ".join(f"{model}: {version}" for model, version in sorted(serving.items()))
-                ui.label(f"{t('replica', name=name)} · {t('serves')} {said or t('nothing_loaded')}")
-                for model, version in sorted(serving.items()):
-                    if models.get(model, version) != version:
-                        ui.label(f"{model}: {version}, {t('behind', version=models[model])}").classes("warning")
-            if not system["workers"]:
-                ui.label(t("no_worker")).classes("warning")
-            for worker in system["workers"]:
-                queues = ", ".join(worker["queues"])
-                ui.label(f"{t('worker', name=worker['name'])} · {queues} · {worker['state']} {worker['job']}")
-
-
 def _local_time(moment: str | None) -> str:
     """Return a moment of the API's by the clock of the console's machine."""
     return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}" if moment else "–"
-
-
-def _learning_curve(view: View, points: Sequence[Row]) -> None:
-    t = view.t
-    if not points:
-        return
-    ui.label(t("learning_curve")).classes("subheading").props("role=heading aria-level=3")
-    data = [{"value": [point["documents"], point["f1"]], "name": point["version"]} for point in points]
-    options = {
-        "grid": {"top": 30, "bottom": 45, "left": 50, "right": 30},
-        "tooltip": {"trigger": "item", "formatter": "{b}: {c}"},
-        "xAxis": {"type": "value", "name": t("documents"), "nameLocation": "middle", "nameGap": 28},
-        "yAxis": {"type": "value", "name": "F1", "max": 1},
-        "series": [{"type": "line", "data": data}],
-    }
-    chart(view, options, t("learning_curve"))
-
-
-def _corrections(view: View, versions: Sequence[Row]) -> None:
-    t = view.t
-    ui.label(t("corrections")).classes("subheading").props("role=heading aria-level=3")
-    if not versions:
-        ui.label(t("no_corrections"))
-        return
-    done = ("accepted", "relabelled", "resized", "added", "deleted")
-    with table((t("version"), t("annotations"), *(t(each) for each in done), t("edits"))):
-        for row in versions:
-            with ui.element("tr"):
-                cell(row["version"], "nowrap")
-                cell(row["annotations"])
-                for each in done:
-                    cell(row[each])
-                cell(f"{row['edits_per_annotation']:.2f}")

@@ -10,13 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dotenv import dotenv_values
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from nerloop.demo import DEMO_FOLDER, annotate, create_project
-from nerloop.documents import labels_of, read_jsonl
+from nerloop.demo import DEMO_FOLDER, annotate
+from nerloop.documents import read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
-from nerloop.settings import SETTINGS_FILE
 from nerloop.tasks import Project
 
 IMAGES = Path(__file__).parent / "images"
@@ -42,14 +40,12 @@ def main() -> None:
 def demo(sandbox: Sandbox) -> Project:
     """Make the demo project, and play it until a version is in production."""
     documents = read_jsonl(DEMO_FOLDER / "train.jsonl")
-    project = create_project(sandbox.loop.label_studio, "nerloop demo 演示", documents, labels_of(documents))
-    sandbox.run("connect", "--project", str(project.id), "--model", MODEL)
-    wait_until(lambda: not sandbox.stale(project, "lac-starter"), 120, "the starter's predictions")
+    project = sandbox.connected_project("nerloop demo 演示", documents, "--model", MODEL, seconds=120)
     for version in (f"{MODEL}-v1", f"{MODEL}-v2"):
         list(annotate(sandbox.loop.label_studio, project, documents, 70))
-        wait_until(lambda version=version: len(versions(sandbox)) >= int(version[-1]), 300, version)  # type: ignore[misc]
+        wait_until(lambda version=version: len(versions(sandbox)) >= int(version[-1]), 300, version)
         production = sandbox.loop.registry.production(MODEL).name
-        wait_until(lambda production=production: not sandbox.stale(project, production), 120, "predictions")  # type: ignore[misc]
+        wait_until(lambda production=production: not sandbox.stale(project, production), 120, "predictions")
     return project
 
 
@@ -60,9 +56,11 @@ def versions(sandbox: Sandbox) -> list[str]:
 
 def of_console(browser: Browser, sandbox: Sandbox) -> None:
     """Take every page of the console at the width of a desk and of a phone."""
-    url = f"http://127.0.0.1:{sandbox.loop.settings.console_port}"
     for name, size in (("", DESKTOP), ("-phone", PHONE)):
-        page = browser.new_context(base_url=url, locale="zh-CN", viewport=size, reduced_motion="reduce").new_page()  # type: ignore[arg-type]
+        context = browser.new_context(
+            base_url=sandbox.console_url, locale="zh-CN", viewport=size, reduced_motion="reduce"
+        )
+        page = context.new_page()
         page.goto("/login")
         log_in(page, sandbox, "[name=name]")
         page.wait_for_selector("mark")
@@ -98,7 +96,7 @@ def of_label_studio(browser: Browser, sandbox: Sandbox, project: Project) -> Non
     """Take the screens of Label Studio that an annotator sees."""
     page = browser.new_context(
         base_url=sandbox.loop.settings.label_studio_url, viewport=DESKTOP, reduced_motion="reduce"
-    ).new_page()  # type: ignore[arg-type]
+    ).new_page()
     page.goto("/user/login/")
     take(page, "label-studio-login")
     log_in(page, sandbox, "[name=email]")
@@ -121,9 +119,9 @@ def of_label_studio(browser: Browser, sandbox: Sandbox, project: Project) -> Non
 
 def log_in(page: Page, sandbox: Sandbox, name: str) -> None:
     """Fill in a login form with the first account."""
-    stored = dotenv_values(sandbox.loop.settings.home / SETTINGS_FILE)
-    page.fill(name, stored["LABEL_STUDIO_USERNAME"] or "")
-    page.fill("[name=password]", stored["LABEL_STUDIO_PASSWORD"] or "")
+    user, password = sandbox.account
+    page.fill(name, user)
+    page.fill("[name=password]", password)
     page.keyboard.press("Enter")
 
 

@@ -36,9 +36,9 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     403: {"description": "Only an operator may do this"},
     404: {"description": "No such model, version or project"},
     410: {"description": "The version's files were removed by retention"},
-    429: {"description": "Too many tries to log in"},
     413: {"description": "The request is too large"},
     422: {"description": "A field is missing or malformed"},
+    429: {"description": "Too many tries to log in"},
     503: {"description": "Label Studio, Redis or the registry does not answer"},
 }
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)

@@ -8,7 +8,6 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from ml_backend import metrics
 from ml_backend.access import Viewer
 from ml_backend.fields import Strict, Text, Texts
 from ml_backend.found import PredictResponse, found
@@ -16,9 +15,7 @@ from ml_backend.model import services
 from ml_backend.problems import NotFound
 from nerloop.documents import Document, Entity, to_json
 from nerloop.loop import Loop
-from nerloop.pre_annotation import pre_annotate
 from nerloop.project_state import Binding
-from nerloop.runtime import set_threads
 from nerloop.split import Side
 from nerloop.status import project_statuses
 from sync.dataset import SideCounts, dataset_counts
@@ -85,15 +82,11 @@ def projects(_: Viewer) -> list[dict[str, Any]]:
 @router.post("/projects/{project_id}/predict")
 def pre_label(_: Viewer, project_id: int, request: PreLabelRequest) -> PredictResponse:
     """Label texts as annotators of a project see them: with its labels, its thresholds and its label memory."""
-    loop = services().loop
-    model = _binding(loop, project_id).model
-    config = loop.label_studio.project(project_id).label_config
-    predictor = loop.serving.predictor(model)
-    set_threads(predictor.tagger.encoder.kind)
-    made = pre_annotate(predictor, config, request.texts, loop.settings, loop.terms.of(model))
-    predictions = [prediction for prediction, _ in made]
-    metrics.count(predictions)
-    return found(predictor.model_version, request.texts, predictions)
+    held = services()
+    model = _binding(held.loop, project_id).model
+    config = held.loop.label_studio.project(project_id).label_config
+    predictions = [prediction for prediction, _ in held.pre_annotate(model, config, request.texts)]
+    return found(predictions[0].model_version, request.texts, predictions)
 
 
 @router.get("/projects/{project_id}/export", response_class=StreamingResponse)

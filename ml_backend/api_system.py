@@ -17,7 +17,7 @@ from nerloop.label_studio import LabelStudio
 from nerloop.tagging import DecoderKind
 from nerloop.tasks import Project
 from nerloop.users import Role
-from sync.connect import bind, stored_binding
+from sync.connect import connect, stored_binding
 from sync.doctor import Check, examine
 
 router = APIRouter()
@@ -137,7 +137,7 @@ def check_label_studio(_: Operator, request: LabelStudioAddress) -> FoundLabelSt
 @router.post("/projects/{project_id}/connect")
 def connect_project(_: Operator, project_id: int, request: ConnectRequest) -> dict[str, Any]:
     """Bind a project to a model, as `nerloop connect` does; safe to repeat. The answer is the binding."""
-    binding = bind(
+    binding = connect(
         services().loop, project_id, request.model, request.train_threshold, request.decoder, request.annotations
     )
     return asdict(binding)

@@ -11,13 +11,10 @@ from typing import Any
 
 from label_studio_ml.model import LabelStudioMLBase
 
-from ml_backend import metrics
 from ml_backend.events import handle_event
 from ml_backend.services import Services
 from nerloop.errors import BadInput
 from nerloop.label_config import parse_label_config
-from nerloop.pre_annotation import pre_annotate
-from nerloop.runtime import set_threads
 from nerloop.settings import Settings
 from nerloop.tasks import is_feedback, task_text
 
@@ -51,16 +48,13 @@ class RanerBackend(LabelStudioMLBase):  # type: ignore[misc]  # label_studio_ml 
         project_id = _project_of(tasks[0], kwargs.get("project"))
         held = services()
         model = held.binding(project_id).model
-        predictor = held.loop.serving.predictor(model)
-        set_threads(predictor.tagger.encoder.kind)  # torch keeps the number a thread began with, wherever it is set
         texts = [task_text(task.get("data"), config.field) for task in tasks]
         for task, text in zip(tasks, texts, strict=True):
             if not text:
                 logger.warning("Task %s: data field %r is missing, empty or no string", task.get("id"), config.field)
         usable = [text or "" for text in texts]
         feedback = [is_feedback(task.get("data")) for task in tasks]
-        made = pre_annotate(predictor, config, usable, held.settings, held.loop.terms.of(model), feedback=feedback)
-        metrics.count(prediction for prediction, _ in made)
+        made = held.pre_annotate(model, config, usable, feedback=feedback)
         return [
             {
                 "result": config.regions(text, prediction.entities),

@@ -1,13 +1,19 @@
 """What a replica holds while it runs: the loop's collaborators and the bindings it has heard of."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
+from ml_backend import metrics
 from ml_backend.notes import Notes
+from nerloop.documents import Prediction
 from nerloop.errors import BadInput, QueueUnreachable
 from nerloop.jobs import connect_redis
+from nerloop.label_config import LabelConfig
 from nerloop.loop import Loop
+from nerloop.pre_annotation import pre_annotate
 from nerloop.project_state import Binding, ProjectState, default_model
+from nerloop.runtime import set_threads
 from nerloop.settings import Settings
 from sync.connect import binding_of
 
@@ -54,3 +60,13 @@ class Services:
         if stored is None:
             raise BadInput(f"project {project_id} is not connected; run `nerloop connect --project {project_id}`")
         return stored
+
+    def pre_annotate(
+        self, model: str, config: LabelConfig, texts: Sequence[str], *, feedback: Sequence[bool] = ()
+    ) -> list[tuple[Prediction, float]]:
+        """Return one (prediction, serving score) a text by what serves a model, and count it; see pre_annotation.py."""
+        predictor = self.loop.serving.predictor(model)
+        set_threads(predictor.tagger.encoder.kind)  # torch keeps the number a thread began with, wherever it is set
+        made = pre_annotate(predictor, config, texts, self.settings, self.loop.terms.of(model), feedback=feedback)
+        metrics.count(prediction for prediction, _ in made)
+        return made

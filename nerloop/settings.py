@@ -1,6 +1,7 @@
 """Every setting, as one table: environment name, default, help. Owns reading them; each entry point reads them once."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -187,6 +188,14 @@ class Settings:
         settings = cls(**values)
         settings._check()
         return settings
+
+    @classmethod
+    def load_or_exit(cls) -> "Settings":
+        """Read them as `load` does; what is wrong ends the process with its message and exit code 1."""
+        try:
+            return cls.load()
+        except SettingsError as error:
+            sys.exit(f"nerloop: {error}")
 
     def project_page(self, project_id: int) -> str:
         """Return the address of a project's tasks in Label Studio, for a browser."""

@@ -33,24 +33,8 @@ EVENTS = (
 )
 
 
-def bind(
-    loop: Loop,
-    project_id: int,
-    model: str | None = None,
-    train_threshold: int | None = None,
-    decoder: DecoderKind | None = None,
-    annotations: AnnotationStrategy | None = None,
-) -> Binding:
-    """Connect a project, let the loop know it at once, and queue its predictions; as `connect` otherwise."""
-    binding = connect(loop.label_studio, loop.settings, project_id, model, train_threshold, decoder, annotations)
-    loop.state.save_binding(binding)
-    loop.jobs.enqueue_refresh(project_id)
-    return binding
-
-
 def connect(
-    label_studio: LabelStudio,
-    settings: Settings,
+    loop: Loop,
     project_id: int,
     model: str | None = None,
     train_threshold: int | None = None,
@@ -59,9 +43,12 @@ def connect(
 ) -> Binding:
     """Connect a project and return its binding; what is None stays as Label Studio stores it, else has its default.
 
+    The loop knows of it at once, and the project's predictions are queued.
+
     Raises `BadInput` on a bad model name, threshold, label config or gazetteer, or where another ML backend is
     connected: Label Studio only ever asks a project's first.
     """
+    label_studio, settings = loop.label_studio, loop.settings
     _check_backend_url(settings)
     if model is not None:
         check_model_name(model)
@@ -91,6 +78,8 @@ def connect(
         model_version=project.model_version,
     )
     logger.info("Connected project %s (%s): %s", project_id, project.title, binding)
+    loop.state.save_binding(binding)
+    loop.jobs.enqueue_refresh(project_id)
     return binding
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import get_args
 
 from nerloop.loop import Loop
 from nerloop.split import Side, side_of
@@ -25,8 +26,7 @@ def dataset_counts(loop: Loop, project_id: int) -> dict[Side, SideCounts]:
     settings = loop.settings
     project = loop.label_studio.project(project_id)
     none = dict.fromkeys(project.label_config.labels, 0)
-    sides: tuple[Side, ...] = ("train", "dev", "gate")
-    counts: dict[Side, SideCounts] = {side: SideCounts(entities=Counter(none)) for side in sides}
+    counts: dict[Side, SideCounts] = {side: SideCounts(entities=Counter(none)) for side in get_args(Side)}
     for document in labelled_documents(loop, project):
         count = counts[side_of(document.text, settings.dev_share, settings.gate_share, feedback=document.feedback)]
         count.documents += 1

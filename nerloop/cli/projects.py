@@ -48,10 +48,10 @@ def connect(
     nerloop connect --project 3 --decoder nested
     nerloop connect --project 3 --annotations majority
     """
-    from sync.connect import bind  # the SDK of Label Studio takes a second
+    from sync import connect as connecting  # the SDK of Label Studio takes a second
 
     loop = Loop(Settings.load())
-    binding = bind(loop, project_id, model, train_threshold, decoder, annotations)
+    binding = connecting.connect(loop, project_id, model, train_threshold, decoder, annotations)
     labels = ", ".join(loop.label_studio.project(project_id).label_config.labels)
     console.print(f"[green]✓[/] Project {project_id} feeds model [bold]{binding.model}[/], labels {labels}")
     if binding.decoder == "nested":

@@ -95,7 +95,7 @@ def _watch(stack: Stack) -> None:
 
 def _demo_project(loop: Loop) -> Project:
     """Return the demo project, made at the first start and pre-labelled by the starter before this returns."""
-    from sync.connect import bind  # the SDK of Label Studio takes a second
+    from sync.connect import connect  # the SDK of Label Studio takes a second
 
     mark = loop.settings.home / DEMO_MARK
     if mark.exists():
@@ -106,7 +106,7 @@ def _demo_project(loop: Loop) -> Project:
         labels = labels_of(documents)
         project = create_project(loop.label_studio, "nerloop demo 演示", documents, labels)
         mark.write_text(str(project.id))
-        bind(loop, project.id, DEMO_MODEL)
+        connect(loop, project.id, DEMO_MODEL)
         version = loop.registry.production(DEMO_MODEL).name
         deadline = time.monotonic() + PRE_LABEL_SECONDS
         while lacking := loop.label_studio.count_tasks(project.id, lacking_version=version):

@@ -6,14 +6,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
+from dotenv import dotenv_values
+
+from nerloop.demo import create_project
+from nerloop.documents import Document, labels_of
 from nerloop.embedded.stack import Stack, StackError
 from nerloop.loop import Loop
-from nerloop.settings import Settings
+from nerloop.promotions import STARTER_VERSION
+from nerloop.settings import SETTINGS_FILE, Settings
 from nerloop.tasks import Project
 
 NERLOOP = Path(sys.executable).with_name("nerloop")
@@ -66,6 +71,29 @@ class Sandbox:
     def loop(self) -> Loop:
         """The collaborators, as a process of this stack sees them."""
         return Loop(Settings.load(self.environ))
+
+    @property
+    def account(self) -> tuple[str, str]:
+        """The e-mail address and the password of Label Studio's first account, who is an operator."""
+        stored = dotenv_values(self.loop.settings.home / SETTINGS_FILE)
+        return str(stored["LABEL_STUDIO_USERNAME"]), str(stored["LABEL_STUDIO_PASSWORD"])
+
+    @property
+    def console_url(self) -> str:
+        """The address of the console."""
+        return f"http://127.0.0.1:{self.loop.settings.console_port}"
+
+    def connected_project(
+        self, title: str, documents: Sequence[Document], *options: str, seconds: float = 60
+    ) -> Project:
+        """Make a project, `nerloop connect` it with these options, and wait for the starter's predictions of it.
+
+        Raises `TimeoutError` where they take longer.
+        """
+        made = create_project(self.loop.label_studio, title, documents, labels_of(documents))
+        self.run("connect", "--project", str(made.id), *options)
+        wait_until(lambda: not self.stale(made, STARTER_VERSION), seconds, "the starter's predictions")
+        return made
 
     def stale(self, project: Project, version: str) -> int:
         """Return how many unannotated tasks annotators would not see a version's prediction of."""

@@ -49,14 +49,13 @@ def test_a_disabled_legacy_token_says_what_works_instead(stack: Sandbox) -> None
 def with_session(stack: Sandbox, switch: dict[str, bool]) -> None:
     """Change the organization's token settings as a person does, since no token works at this moment."""
     import httpx
-    from dotenv import dotenv_values
 
-    stored = dotenv_values(Path(stack.environ["NERLOOP_HOME"]) / "settings.env")
+    email, password = stack.account
     with httpx.Client(base_url=stack.loop.settings.label_studio_url, follow_redirects=True) as browser:
         browser.get("/user/login/")
         form = {
-            "email": stored["LABEL_STUDIO_USERNAME"],
-            "password": stored["LABEL_STUDIO_PASSWORD"],
+            "email": email,
+            "password": password,
             "csrfmiddlewaretoken": browser.cookies["csrftoken"],
         }
         browser.post("/user/login/", data=form, headers={"Referer": str(browser.base_url)})

@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from dotenv import dotenv_values
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
@@ -18,7 +17,6 @@ from nerloop.demo import DEMO_FOLDER, annotate, create_project
 from nerloop.documents import labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.promotions import STARTER_VERSION
-from nerloop.settings import SETTINGS_FILE
 from nerloop.split import side_of
 from nerloop.tasks import Project
 from nerloop.users import Users
@@ -34,10 +32,7 @@ SERIOUS = {"serious", "critical"}
 @pytest.fixture(scope="module")
 def project(stack: Sandbox) -> Project:
     """A connected project whose threshold nobody reaches; it stays, since others share the stack."""
-    made = create_project(stack.loop.label_studio, "console", GOLD, labels_of(GOLD))
-    stack.run("connect", "--project", str(made.id), "--model", MODEL, "--train-threshold", "1000")
-    wait_until(lambda: not stack.stale(made, STARTER_VERSION), 60, "the starter's predictions")
-    return made
+    return stack.connected_project("console", GOLD, "--model", MODEL, "--train-threshold", "1000")
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +57,13 @@ def context(chromium: Browser, url: str) -> Iterator[BrowserContext]:
 
 @pytest.fixture(scope="module")
 def url(stack: Sandbox) -> str:
-    return f"http://127.0.0.1:{stack.loop.settings.console_port}"
+    return stack.console_url
 
 
 @pytest.fixture(scope="module")
 def account(stack: Sandbox) -> tuple[str, str]:
     """The e-mail address and the password of Label Studio's first account, which is an operator."""
-    stored = dotenv_values(stack.loop.settings.home / SETTINGS_FILE)
-    return str(stored["LABEL_STUDIO_USERNAME"]), str(stored["LABEL_STUDIO_PASSWORD"])
+    return stack.account
 
 
 @pytest.fixture
@@ -179,6 +173,7 @@ def test_whoever_logs_out_is_out(page: Page) -> None:
     page.goto("/loop")
 
     page.wait_for_url("**/login")
+    expect(page.get_by_role("button", name="登录")).to_be_visible()
 
 
 def test_the_session_is_out_of_reach_of_scripts_and_of_other_sites(page: Page, context: BrowserContext) -> None:

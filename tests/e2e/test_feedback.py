@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from nerloop.demo import DEMO_FOLDER, annotate, create_project
-from nerloop.documents import Document, Entity, labels_of, read_jsonl
+from nerloop.demo import DEMO_FOLDER, annotate
+from nerloop.documents import Document, Entity, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.promotions import STARTER_VERSION
 from nerloop.split import Side, side_of
@@ -25,10 +25,7 @@ FLAGGED = f"{SURFACE}又写错了。"
 @pytest.fixture(scope="module")
 def project(stack: Sandbox) -> Project:
     """A connected project whose threshold nobody reaches; it stays, since others share the stack."""
-    made = create_project(stack.loop.label_studio, "feedback", GOLD, labels_of(GOLD))
-    stack.run("connect", "--project", str(made.id), "--model", MODEL, "--train-threshold", "1000")
-    wait_until(lambda: not stack.stale(made, STARTER_VERSION), 60, "the starter's predictions")
-    return made
+    return stack.connected_project("feedback", GOLD, "--model", MODEL, "--train-threshold", "1000")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from nerloop.documents import labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.label_studio import LabelStudio
 from nerloop.project_state import Binding
-from nerloop.promotions import STARTER_VERSION
 from nerloop.tasks import Project, Task
 from sync.label_copy import label_copy
 from sync.pull import new_labels, snapshot
@@ -22,9 +21,7 @@ GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:12]
 def project(stack: Sandbox) -> Iterator[Project]:
     """A connected project, whose first ten tasks are annotated and whose threshold is out of reach."""
     label_studio = stack.loop.label_studio
-    made = create_project(label_studio, "labels", GOLD, labels_of(GOLD))
-    stack.run("connect", "--project", str(made.id), "--train-threshold", "1000")
-    wait_until(lambda: not stack.stale(made, STARTER_VERSION), 60, "the starter's predictions")
+    made = stack.connected_project("labels", GOLD, "--train-threshold", "1000")
     for task, document in zip(label_studio.tasks(made), GOLD[:10], strict=False):
         regions = made.label_config.regions(document.text, document.entities)
         label_studio.create_annotation(task.id, regions, lead_time=1, parent_prediction=None)

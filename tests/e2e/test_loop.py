@@ -8,10 +8,9 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from dotenv import dotenv_values
 
-from nerloop.demo import DEMO_FOLDER, annotate, create_project
-from nerloop.documents import Document, labels_of, read_jsonl
+from nerloop.demo import DEMO_FOLDER, annotate
+from nerloop.documents import Document, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.evaluation import evaluate
 from nerloop.promotions import STARTER_VERSION
@@ -39,9 +38,7 @@ class Turn:
 def turn(stack: Sandbox, model: str, folder: Path, tasks: int) -> Turn:
     loop = stack.loop
     gold, test = read_jsonl(folder / "train.jsonl")[:tasks], read_jsonl(folder / "test.jsonl")
-    project = create_project(loop.label_studio, f"e2e {model}", gold, labels_of(gold))
-    stack.run("connect", "--project", str(project.id), "--model", model, "--train-threshold", "60")
-    wait_until(lambda: not stack.stale(project, STARTER_VERSION), 60, "the starter's predictions")
+    project = stack.connected_project(f"e2e {model}", gold, "--model", model, "--train-threshold", "60")
     before = list(loop.label_studio.tasks(project))
     f1_before = f1_of(stack, project, test)
 
@@ -185,12 +182,11 @@ def test_doctor_finds_nothing_wrong(stack: Sandbox, demo_turn: Turn) -> None:
 
 def test_secrets_are_in_no_log_and_readable_by_their_owner_only(stack: Sandbox, demo_turn: Turn) -> None:
     settings = stack.loop.settings
-    stored = dotenv_values(settings.home / "settings.env")
     secrets = {
         settings.label_studio_api_key,
         settings.basic_auth_pass,
         settings.webhook_secret,
-        stored["LABEL_STUDIO_PASSWORD"],
+        stack.account[1],
         urlsplit(settings.redis_url).password,
     }
     logs = "".join(path.read_text(errors="replace") for path in (settings.home / "logs").glob("*.log"))

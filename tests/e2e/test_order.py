@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from nerloop import checkpoint
-from nerloop.demo import DEMO_FOLDER, create_project
+from nerloop.demo import DEMO_FOLDER
 from nerloop.documents import labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.gate import Decision
@@ -28,10 +28,7 @@ PASSWORD = "two-annotators-1"
 @pytest.fixture
 def project(stack: Sandbox) -> Project:
     """A connected project of sixty tasks, which stays: while Label Studio deletes one, its counters stand still."""
-    made = create_project(stack.loop.label_studio, "ordered", GOLD, labels_of(GOLD))
-    stack.run("connect", "--project", str(made.id), "--train-threshold", "1000")
-    wait_until(lambda: not stack.stale(made, STARTER_VERSION), 60, "the starter's predictions")
-    return made
+    return stack.connected_project("ordered", GOLD, "--train-threshold", "1000")
 
 
 def test_after_a_promotion_the_tasks_served_next_are_those_that_the_strategy_ranks_first(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from nerloop import checkpoint
-from nerloop.demo import DEMO_FOLDER, annotate, create_project
-from nerloop.documents import Prediction, Uncertainty, labels_of, read_jsonl
+from nerloop.demo import DEMO_FOLDER, annotate
+from nerloop.documents import Prediction, Uncertainty, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.gate import Decision
 from nerloop.jobs import refresh_id
@@ -28,9 +28,7 @@ GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:30]
 def project(stack: Sandbox) -> Iterator[Project]:
     """A connected project of thirty tasks whose threshold is out of reach."""
     loop = stack.loop
-    made = create_project(loop.label_studio, "recovery", GOLD, labels_of(GOLD))
-    stack.run("connect", "--project", str(made.id), "--train-threshold", "1000")
-    wait_until(lambda: not stack.stale(made, STARTER_VERSION), 60, "the starter's predictions")
+    made = stack.connected_project("recovery", GOLD, "--train-threshold", "1000")
     yield made
     loop.label_studio._call("DELETE", f"api/projects/{made.id}/")
 
@@ -105,9 +103,7 @@ def test_a_skipped_task_does_not_keep_the_refresh_busy(stack: Sandbox, project: 
 def test_a_project_without_unlabelled_tasks_takes_a_new_version_in_its_stride(stack: Sandbox) -> None:
     loop = stack.loop
     gold = read_jsonl(DEMO_FOLDER / "train.jsonl")[:60]
-    project = create_project(loop.label_studio, "all annotated", gold, labels_of(gold))
-    stack.run("connect", "--project", str(project.id), "--model", "annotated", "--train-threshold", "1000")
-    wait_until(lambda: not stack.stale(project, STARTER_VERSION), 60, "the starter's predictions")
+    project = stack.connected_project("all annotated", gold, "--model", "annotated", "--train-threshold", "1000")
     list(annotate(loop.label_studio, project, gold, len(gold)))
 
     stack.run("register", "lac", "--model", "annotated")

@@ -6,7 +6,7 @@ import pytest
 
 from nerloop.demo import DEMO_FOLDER, create_project
 from nerloop.documents import Prediction, Uncertainty, labels_of, read_jsonl
-from nerloop.embedded.sandbox import Sandbox, wait_until
+from nerloop.embedded.sandbox import Sandbox
 from nerloop.errors import BadInput
 from nerloop.label_studio import LabelStudio
 from nerloop.loop import Loop
@@ -40,9 +40,7 @@ def alone(stack: Sandbox) -> Iterator[Project]:
 @pytest.fixture
 def connected(stack: Sandbox) -> Iterator[Project]:
     """A connected project of twenty tasks whose threshold is out of reach."""
-    made = create_project(stack.loop.label_studio, "refresh", GOLD, labels_of(GOLD))
-    stack.run("connect", "--project", str(made.id), "--train-threshold", "100000")
-    wait_until(lambda: not stack.stale(made, STARTER_VERSION), 60, "the starter's predictions")
+    made = stack.connected_project("refresh", GOLD, "--train-threshold", "100000")
     yield made
     stack.loop.label_studio._call("DELETE", f"api/projects/{made.id}/")
 

@@ -10,7 +10,7 @@ import pytest
 from nerloop.corrections import Corrections
 from nerloop.demo import DEMO_FOLDER, annotate, create_project
 from nerloop.documents import labels_of, read_jsonl
-from nerloop.embedded.sandbox import Sandbox, wait_until
+from nerloop.embedded.sandbox import Sandbox
 from nerloop.errors import BadInput
 from nerloop.loop import Loop
 from nerloop.pre_annotation import pre_annotate
@@ -27,9 +27,7 @@ GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:60]
 def project(stack: Sandbox) -> Iterator[Project]:
     """A connected project with the starter's pre-labels."""
     label_studio = stack.loop.label_studio
-    made = create_project(label_studio, "report", GOLD, labels_of(GOLD))
-    stack.run("connect", "--project", str(made.id), "--train-threshold", "1000")
-    wait_until(lambda: not stack.stale(made, STARTER_VERSION), 60, "the starter's predictions")
+    made = stack.connected_project("report", GOLD, "--train-threshold", "1000")
     yield made
     label_studio._call("DELETE", f"api/projects/{made.id}/")
 

@@ -8,8 +8,8 @@ import pytest
 from mlflow import MlflowClient
 
 from nerloop import checkpoint
-from nerloop.demo import DEMO_FOLDER, annotate, create_project
-from nerloop.documents import Document, Manifest, labels_of, read_jsonl
+from nerloop.demo import DEMO_FOLDER, annotate
+from nerloop.documents import Document, Manifest, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.gate import Decision
 from nerloop.label_studio import LabelStudio
@@ -31,9 +31,7 @@ GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:30]
 def project(stack: Sandbox) -> Iterator[Project]:
     """A connected project of thirty tasks whose threshold is out of reach."""
     loop = stack.loop
-    made = create_project(loop.label_studio, "steered", GOLD, labels_of(GOLD))
-    stack.run("connect", "--project", str(made.id), "--train-threshold", "1000")
-    wait_until(lambda: not stack.stale(made, STARTER_VERSION), 60, "the starter's predictions")
+    made = stack.connected_project("steered", GOLD, "--train-threshold", "1000")
     yield made
     loop.label_studio._call("DELETE", f"api/projects/{made.id}/")
 
