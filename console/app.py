@@ -34,6 +34,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
+RECONNECT_SECONDS = 120  # a phone that sleeps for less goes on where it was
 FILLS = {
     "try": try_page.fill,
     "correct": correct_page.fill,
@@ -62,7 +63,14 @@ def make_app(settings: Settings) -> FastAPI:
     _add_export(app, client)
     for name, fill in FILLS.items():
         add_page(name, fill, lambda session: Api(client, session))
-    ui.run_with(app, title="nerloop", favicon="🔁", tailwind=False, show_welcome_message=False)
+    ui.run_with(
+        app,
+        title="nerloop",
+        favicon="🔁",
+        tailwind=False,
+        show_welcome_message=False,
+        reconnect_timeout=RECONNECT_SECONDS,
+    )
     return app
 
 
@@ -82,7 +90,7 @@ def _add_login(app: FastAPI, client: httpx.AsyncClient) -> None:
         response = RedirectResponse("/try", status_code=303)
         secure = request.url.scheme == "https"
         response.set_cookie(
-            SESSION_COOKIE, answer["session"], answer["seconds"], httponly=True, samesite="strict", secure=secure
+            SESSION_COOKIE, answer["session"], answer["seconds"], httponly=True, samesite="lax", secure=secure
         )
         return response
 

@@ -47,11 +47,11 @@ class ConnectPage:
 
     async def _check(self) -> None:
         t = self._view.t
+        url, token = (self._address.value or "").strip(), (self._token.value or "").strip()
         self._found.clear()
         async with self._view.told():
-            url = (self._address.value or "").strip()
-            token = (self._token.value or "").strip()
             found = await self._view.api.post("/label-studio/check", url=url, token=token)
+            self._found.clear()
             with self._found:
                 ui.label(t("check_found", **found))
                 lines = f"LABEL_STUDIO_URL={url}\nLABEL_STUDIO_API_KEY=<{t('your_token')}>"
@@ -91,7 +91,11 @@ class ConnectPage:
             threshold = (
                 ui.number(t("threshold"), min=1, precision=0, placeholder="50").props("outlined").classes("full")
             )
-            nested = ui.switch(t("nested"))
+            decoders = {"flat": t("nested_no"), "nested": t("nested_yes")}
+            if project["model"]:
+                decoders = {"": t("nested_unchanged")} | decoders
+            decoder = ui.select(decoders, value=next(iter(decoders)), label=t("nested")).props("outlined")
+            decoder.classes("full")
             with ui.row().classes("actions"):
                 ui.button(t("cancel"), on_click=lambda: dialog.submit(False)).props("flat no-caps")
                 ui.button(t("bind"), on_click=lambda: dialog.submit(True)).props("no-caps unelevated")
@@ -102,7 +106,7 @@ class ConnectPage:
                 f"/projects/{project['project_id']}/connect",
                 model=(model.value or "").strip() or None,
                 train_threshold=int(threshold.value) if threshold.value else None,
-                decoder="nested" if nested.value else None,
+                decoder=decoder.value or None,
             )
             self._view.say(t("bound", project=binding["project_id"], model=binding["model"]), type="positive")
             await self._list()

@@ -4,11 +4,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from nicegui import events, ui
+from nicegui import ui
 
+from console.annotated_text import AnnotatedText
 from console.highlight import Shown, highlighted, hue
 from console.layout import BROWSER_SECONDS, View, bound_projects
 
+DEBOUNCE_MILLISECONDS = 120
+MAX_CHARACTERS = 100_000  # as the API takes
 SECONDS_BETWEEN_LOOKS = 5.0  # at whether a model has learned from what was sent
 KEYS = {"[": ("start", -1), "]": ("start", 1), "{": ("end", -1), "}": ("end", 1)}
 
@@ -28,9 +31,9 @@ class CorrectPage:
 
     def __init__(self, view: View, projects: Sequence[dict[str, Any]]) -> None:
         self._view = view
-        self._projects = {row["project_id"]: row for row in projects}
+        self._projects: dict[int, dict[str, Any]] = {row["project_id"]: row for row in projects}
         self._text = ""
-        self._entities: list[Entity] = []
+        self._entities: list[Entity] = []  # also those whose label the project lacks: another may have it
         self._model_version = ""
         self._chosen: Entity | None = None
         self._selected: tuple[int, int] | None = None
@@ -45,17 +48,13 @@ class CorrectPage:
                 self._project = ui.select(names, value=next(iter(names)), label=t("project")).props("outlined dense")
                 self._project.on_value_change(self._draw_labels)
                 ui.button(t("pre_label"), on_click=self._pre_label).props("outline no-caps icon=auto_fix_high")
-            self._area = ui.textarea(t("text"), placeholder=t("text_hint")).props("outlined autogrow").classes("full")
+            self._area = ui.textarea(t("text"), placeholder=t("text_hint")).classes("full")
+            self._area.props(f"outlined autogrow debounce={DEBOUNCE_MILLISECONDS} maxlength={MAX_CHARACTERS}")
             self._area.on_value_change(lambda event: self._type(event.value or ""))
         with ui.element("section").classes("panel"):
             ui.label(t("correct_hint")).classes("hint")
-            self._shown = ui.html("", sanitize=False).classes("text correcting")
-            self._shown.props(f'id=correct-text tabindex=0 role=group lang=zh-CN aria-label="{t("text")}"')
-            pointed = "(event) => emit(nerloop.pointed(event.currentTarget, event.target))"
-            self._shown.on("mouseup", self._pointed, js_handler=pointed)
-            self._shown.on("touchend", self._pointed, js_handler=pointed)
-            key = "(event) => { const key = nerloop.key(event.currentTarget, event); if (key) emit(key); }"
-            self._shown.on("keydown", self._key, js_handler=key)
+            self._shown = AnnotatedText(self._select, self._choose, self._press).classes("text correcting")
+            self._shown.props(f'id=correct-text role=group lang=zh-CN aria-label="{t("text")}"')
             self._state = ui.label().classes("summary").props("role=status")
             self._labels = ui.row().classes("controls").props(f'role=group aria-label="{t("labels")}"')
             with ui.row().classes("controls"):
@@ -75,14 +74,22 @@ class CorrectPage:
             self._text, self._model_version = kept["text"], kept["model_version"]
             self._entities = [_span(found) for found in kept["entities"]]
             self._area.value = self._text
+            self._project.value = self._project_to_go_on_with(kept)
         self._draw_labels()
         self._sent = await ui.run_javascript("return nerloop.kept('sent')", timeout=BROWSER_SECONDS) or []
         self._list_sent()
-        ui.timer(SECONDS_BETWEEN_LOOKS, self._look, immediate=bool(self._sent))
+        self._view.every(SECONDS_BETWEEN_LOOKS, self._look, immediate=bool(self._sent))
 
     @property
     def _bound(self) -> dict[str, Any]:
         return self._projects[self._project.value]
+
+    def _project_to_go_on_with(self, kept: dict[str, Any]) -> int:
+        """Return the project that was open here, else the first whose model found the entities, else the first."""
+        of_model = [number for number, row in self._projects.items() if row["model"] == kept.get("model")]
+        return next(
+            number for number in (kept.get("project_id"), *of_model, *self._projects) if number in self._projects
+        )
 
     def _type(self, text: str) -> None:
         """Take another text."""
@@ -90,30 +97,31 @@ class CorrectPage:
         self._let_go()
 
     async def _pre_label(self) -> None:
+        text, project_id, t = self._text, self._project.value, self._view.t
         async with self._view.told():
-            path = f"/projects/{self._project.value}/predict"
-            answer = await self._view.api.post(path, texts=[self._text])
+            answer = await self._view.api.post(f"/projects/{project_id}/predict", texts=[text])
+            if (text, project_id) != (self._text, self._project.value):
+                self._view.say(t("changed_meanwhile"))
+                return
             self._model_version = answer["model_version"]
             self._entities = [_span(found) for found in answer["documents"][0]["entities"]]
             self._let_go()
-            self._view.say(self._view.t("pre_label_replaces", version=self._model_version))
+            self._view.say(t("pre_label_replaces", version=self._model_version))
 
-    def _pointed(self, event: events.GenericEventArguments) -> None:
-        """Take what somebody has selected or clicked."""
-        at = event.args
-        if "start" in at:
-            self._selected, self._chosen = (at["start"], at["end"]), None
-        else:
-            number, entities = at["entity"], self._ordered()
-            self._selected = None
-            self._chosen = entities[number] if number is not None and number < len(entities) else None  # it may be gone
+    def _select(self, start: int, end: int) -> None:
+        """Take the characters that somebody has selected."""
+        self._selected, self._chosen = (start, min(end, len(self._text))), None
         self._draw()
 
-    def _key(self, event: events.GenericEventArguments) -> None:
-        key = event.args["key"]
-        if not key:
-            self._pointed(event)
-        elif key in KEYS:
+    def _choose(self, number: int | None) -> None:
+        """Take the entity that somebody has chosen."""
+        entities = self._ordered()
+        self._selected = None
+        self._chosen = entities[number] if number is not None and number < len(entities) else None  # it may be gone
+        self._draw()
+
+    def _press(self, key: str) -> None:
+        if key in KEYS:
             self._move(*KEYS[key])
         elif key == "Escape":
             self._let_go()
@@ -162,27 +170,34 @@ class CorrectPage:
         self._draw()
 
     def _ordered(self) -> list[Entity]:
-        return sorted(self._entities, key=lambda one: (one["start"], -one["end"], one["label"]))
+        """Return the entities that the project can have, as they are drawn and sent."""
+        known = [one for one in self._entities if one["label"] in self._bound["labels"]]
+        return sorted(known, key=lambda one: (one["start"], -one["end"], one["label"]))
 
     def _draw(self) -> None:
         t = self._view.t
         entities = self._ordered()
         shown = [Shown(one["start"], one["end"], one["label"], one["label"]) for one in entities]
         active = next((number for number, one in enumerate(entities) if one is self._chosen), None)
-        self._shown.set_content(highlighted(self._text, shown, active=active))
+        self._shown.show(highlighted(self._text, shown, active=active))
         if self._chosen is not None:
             span = self._text[self._chosen["start"] : self._chosen["end"]]
             self._state.set_text(t("chosen", text=span, label=self._chosen["label"]))
         elif self._selected is not None:
             self._state.set_text(t("selected", text=self._text[slice(*self._selected)]))
         else:
-            self._state.set_text(t("nothing_chosen"))
-        wrong = {"text": self._text, "entities": entities, "model_version": self._model_version}
+            left_out = len(self._entities) - len(entities)
+            self._state.set_text(t("left_out", count=left_out) if left_out else t("nothing_chosen"))
+        wrong = {
+            "text": self._text,
+            "entities": self._entities,
+            "model_version": self._model_version,
+            "project_id": self._project.value,
+        }
         ui.run_javascript(f"nerloop.keep('correct', {json.dumps(wrong)})")
 
     def _draw_labels(self) -> None:
-        """Offer the labels of the project; entities with others go."""
-        self._entities = [one for one in self._entities if one["label"] in self._bound["labels"]]
+        """Offer the labels of the project."""
         self._labels.clear()
         with self._labels:
             for number, label in enumerate(self._bound["labels"], start=1):
@@ -191,18 +206,18 @@ class CorrectPage:
         self._let_go()
 
     async def _send(self) -> None:
-        project = self._bound
+        text, project_id = self._text, self._project.value
         async with self._view.told():
             answer = await self._view.api.post(
-                f"/projects/{project['project_id']}/feedback",
-                text=self._text,
+                f"/projects/{project_id}/feedback",
+                text=text,
                 entities=self._ordered(),
                 model_version=self._model_version,
             )
             t = self._view.t
             said = "sent_repeated" if answer["repeated"] else f"sent_{answer['serves']}"
             self._view.say(t(said), type="positive" if answer["serves"] == "training" else "info", multi_line=True)
-            sent = {**answer, "project_id": project["project_id"], "text": self._text[:30], "live_in": None}
+            sent = {**answer, "project_id": project_id, "text": text[:30], "live_in": None}
             self._sent = [one for one in self._sent if one["annotation_id"] != answer["annotation_id"]] + [sent]
             self._list_sent()
 

@@ -3,40 +3,48 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from functools import cache
 from typing import Any, Literal, get_args
+from zoneinfo import ZoneInfo, available_timezones
 
 from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
 from nicegui import Client, ui
 
-from console.api import Api, ApiProblem
+from console.api import TIMEOUT_SECONDS, Api, ApiProblem
 from console.texts import LANGUAGES, Language, Texts, language_of
 from nerloop import __version__
 
 SESSION_COOKIE = "nerloop_session"
 LANGUAGE_COOKIE = "nerloop_language"
 THEME_COOKIE = "nerloop_theme"
+ZONE_COOKIE = "nerloop_zone"  # which the browser sets by itself
 
 Theme = Literal["light", "dark", "cyberpunk"]
 THEMES: tuple[Theme, ...] = get_args(Theme)
 # As in console.css, for what takes no style sheet.
 ACCENTS: dict[Theme, str] = {"light": "#1257c0", "dark": "#8ab6ff", "cyberpunk": "#00f0ff"}
 INKS: dict[Theme, str] = {"light": "#1b2430", "dark": "#e8edf3", "cyberpunk": "#e9f7ff"}
+BUILD_SECONDS = TIMEOUT_SECONDS + 10  # for a page: the API says itself that it does not answer
 BROWSER_SECONDS = 20.0  # that a busy browser may take to answer
 PAGES = ("try", "correct", "loop", "data", "connect")
+# Enter, but not the one that ends the composition of a Chinese word; the number is how Safari marks that.
+ON_ENTER = "(event) => { if (!event.isComposing && event.keyCode !== 229) emit(); }"
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a browser wants to see a page."""
+    """How a browser wants to see a page; `zone` is None where it has not said where it is."""
 
     language: Language
     theme: Theme
+    zone: tzinfo | None
 
 
 @dataclass(frozen=True)
 class View:
-    """One page as one person sees it: the API on that person's behalf, name and role, texts and theme.
+    """One page as one person sees it: the API on that person's behalf, name and role, texts, theme and time zone.
 
     `client` is the open page itself, where what a button does goes on also when that button is gone.
     """
@@ -47,6 +55,7 @@ class View:
     role: str
     t: Texts
     theme: Theme
+    zone: tzinfo | None
 
     @property
     def is_operator(self) -> bool:
@@ -65,7 +74,17 @@ class View:
             if problem.status == 401:
                 self.client.open("/login")
             else:
-                self.say(self.t("not_answered", detail=problem), type="negative", multi_line=True, close_button=True)
+                self.say(_said(self.t, problem), type="negative", multi_line=True, close_button=True)
+
+    def every(self, seconds: float, look: Callable[[], Awaitable[None]], *, immediate: bool = False) -> None:
+        """Do something again and again while somebody sees the page; a tab in the background asks for nothing."""
+        timer = ui.timer(seconds, look, immediate=immediate)
+        ui.on("seen", timer.activate)
+        ui.on("unseen", timer.deactivate)
+
+    def local_time(self, moment: str | None) -> str:
+        """Return a moment of the API's by the clock of whoever is looking, else by that of the console's machine."""
+        return f"{datetime.fromisoformat(moment).astimezone(self.zone):%Y-%m-%d %H:%M}" if moment else "–"
 
     def say(self, text: str, **look: Any) -> None:
         """Show a message for a moment."""
@@ -90,7 +109,7 @@ class View:
                 else:
                     dialog.submit(why.value.strip())
 
-            why.on("keydown.enter", decide)
+            why.on("keydown.enter", decide, js_handler=ON_ENTER)
             why.set_visibility(asks_why)
             with ui.row().classes("actions"):
                 ui.button(self.t("cancel"), on_click=lambda: dialog.submit(None)).props("flat no-caps")
@@ -109,16 +128,17 @@ class View:
 
 
 def look_of(request: Request) -> Look:
-    """Return the language and theme of a request's cookies, or the defaults."""
+    """Return the language, theme and time zone of a request's cookies, or the defaults."""
     theme: Theme = next((theme for theme in THEMES if theme == request.cookies.get(THEME_COOKIE)), "light")
     language = language_of(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language", ""))
-    return Look(language, theme)
+    zone = request.cookies.get(ZONE_COOKIE)
+    return Look(language, theme, ZoneInfo(zone) if zone in _zones() else None)
 
 
 def add_page(name: str, fill: Callable[[View], Awaitable[None]], api_for: Callable[[str], Api]) -> None:
     """Add the page that `fill` fills at `/name`, for whoever has logged in; others are led to the log-in page."""
 
-    @ui.page(f"/{name}", title=f"nerloop · {Texts('zh')(name)} {Texts('en')(name)}", response_timeout=30)
+    @ui.page(f"/{name}", title=f"nerloop · {Texts('zh')(name)} {Texts('en')(name)}", response_timeout=BUILD_SECONDS)
     async def page(request: Request) -> Response | None:
         api = api_for(request.cookies.get(SESSION_COOKIE, ""))
         look = look_of(request)
@@ -130,7 +150,7 @@ def add_page(name: str, fill: Callable[[View], Awaitable[None]], api_for: Callab
             _frame(None, look, name)
             failed(Texts(look.language), problem)
             return None
-        view = View(ui.context.client, api, me["name"], me["role"], Texts(look.language), look.theme)
+        view = View(ui.context.client, api, me["name"], me["role"], Texts(look.language), look.theme, look.zone)
         _frame(view, look, name)
         with ui.element("div").props("id=content tabindex=-1").classes("content"):
             ui.label(view.t(name)).classes("title").props("role=heading aria-level=1")
@@ -152,8 +172,12 @@ async def bound_projects(view: View) -> list[dict[str, Any]]:
 def failed(t: Texts, problem: ApiProblem) -> None:
     """Say on the page that it could not be filled, and offer to try again."""
     with ui.element("div").classes("panel problem").props("role=alert"):
-        ui.label(t("not_answered", detail=problem))
+        ui.label(_said(t, problem))
         ui.button(t("reload"), on_click=ui.navigate.reload).props("no-caps outline")
+
+
+def _said(t: Texts, problem: ApiProblem) -> str:
+    return str(problem) if 400 <= problem.status < 500 else t("not_answered", detail=problem)
 
 
 def section(title: str) -> ui.element:
@@ -220,7 +244,13 @@ def _frame(view: View | None, look: Look, current: str) -> None:
         _choices(t, look)
         if view:
             ui.label(f"{view.name} · {t(view.role)}").classes("who")
-            ui.html(f'<form method="post" action="/logout"><button>{t("log_out")}</button></form>', sanitize=False)
+            log_out = f'<button onclick="nerloop.forget()">{t("log_out")}</button>'
+            ui.html(f'<form method="post" action="/logout">{log_out}</form>', sanitize=False)
+
+
+@cache
+def _zones() -> set[str]:
+    return available_timezones()
 
 
 def _choices(t: Texts, look: Look) -> None:

@@ -24,6 +24,7 @@ def login_html(look: Look, problem: ApiProblem | None = None, name: str = "") ->
 <title>nerloop · {t("log_in")}</title>
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="/static/console.css?{__version__}">
+<script src="/static/console.js?{__version__}"></script>
 </head>
 <body class="theme-{look.theme} login">
 <main class="panel">

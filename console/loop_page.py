@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 from typing import Any
 
 from nicegui import ui
@@ -37,7 +36,7 @@ async def fill(view: View) -> None:
                 await system.look()
 
     await ui.context.client.connected()
-    ui.timer(SECONDS_BETWEEN_LOOKS, look, immediate=False)
+    view.every(SECONDS_BETWEEN_LOOKS, look)
     for panel in panels:
         await panel.report()
 
@@ -101,7 +100,7 @@ class ProjectPanel:
             ui.label(self._predictions())
             if project["paused"]:
                 why = f": {project['paused']['why']}" if project["paused"]["why"] else ""
-                since, by = project["paused"]["since"], project["paused"]["by"]
+                since, by = self._view.local_time(project["paused"]["since"]), project["paused"]["by"]
                 ui.label(t("paused", by=by, since=since, why=why)).classes("warning")
             ui.label(self._progress()).classes("warning" if training["state"] == "failed" else "")
         self._curves.draw(training["progress"].get("curve") or [])
@@ -170,8 +169,8 @@ class ProjectPanel:
         if confirmed is None:
             return
         async with self._view.told():
-            await self._view.api.post(f"/models/{self._model}/training/stop")
-            self._view.say(t("stopped"))
+            answer = await self._view.api.post(f"/models/{self._model}/training/stop")
+            self._view.say(t("stopped" if answer["stopped"] else "nothing_to_stop"))
             await self.look()
 
     async def _pause(self) -> None:
@@ -227,7 +226,7 @@ class ProjectPanel:
         with ui.element("tr").classes(f"{classes} joined"):
             name = f"{version['version']} ●" if version["in_production"] else version["version"]
             cell(name, "nowrap")
-            cell(_local_time(version["created_at"]), "nowrap")
+            cell(self._view.local_time(version["created_at"]), "nowrap")
             cell("–" if version["gate_f1"] is None else f"{version['gate_f1']:.3f}")
             cell(t(f"decision_{version['decision']}") if version["decision"] else "–", "nowrap")
             if self._view.is_operator:
@@ -276,8 +275,3 @@ class Curves:
         self._chart.options["series"][0]["data"] = [point["loss"] for point in curve]
         self._chart.options["series"][1]["data"] = [point["dev_f1"] for point in curve]
         self._chart.update()
-
-
-def _local_time(moment: str | None) -> str:
-    """Return a moment of the API's by the clock of the console's machine."""
-    return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}" if moment else "–"

@@ -27,8 +27,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "reload": ("重新加载", "Reload"),
     "not_answered": ("没有得到回答：{detail}", "No answer: {detail}"),
     "no_project": (
-        "还没有接入任何项目。在“接入”页绑定一个。",
-        "No project is connected yet. Bind one on the page Connect.",
+        "还没有接入任何项目。操作员可以在“接入”页绑定一个。",
+        "No project is connected yet. An operator can bind one on the page Connect.",
     ),
     "operators_only": ("只有操作员可以这样做。", "Only an operator may do this."),
     # Log in
@@ -82,6 +82,14 @@ TEXTS: dict[str, tuple[str, str]] = {
     "end_right": ("右边界 →", "Right border →"),
     "send": ("提交反馈", "Send"),
     "select_first": ("请先选中文字或点击一个实体", "Select text or click an entity first"),
+    "changed_meanwhile": (
+        "文本或项目已经改动，这个结果没有采用。",
+        "The text or the project has changed meanwhile; this answer was left aside.",
+    ),
+    "left_out": (
+        "{count} 个实体的标签不属于这个项目，不会提交",
+        "{count} entities have labels that this project lacks; they are not sent",
+    ),
     "same_entity": ("这个实体已经有了", "This entity is there already"),
     "sent": ("已提交的反馈", "What you have sent"),
     "sent_training": (
@@ -136,6 +144,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "train_queued": ("已排队", "Queued"),
     "train_there": ("训练已在队列中或进行中", "A training is queued or running already"),
     "stopped": ("已停止", "Stopped"),
+    "nothing_to_stop": ("已经没有训练在进行", "No training is running any more"),
     "promote": ("晋升", "Promote"),
     "roll_back": ("回滚", "Roll back"),
     "roll_back_to": ("回滚到 {version}", "Roll back to {version}"),
@@ -230,7 +239,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "bind_title": ("绑定“{title}”", "Bind “{title}”"),
     "model_name": ("模型名（业务线），如 medical", "Model (business line), such as medical"),
     "threshold": ("多少新标注触发训练", "New labels that start a training"),
-    "nested": ("实体可以嵌套", "Entities may be nested"),
+    "nested": ("嵌套实体", "Nested entities"),
+    "nested_unchanged": ("不改变", "as it is"),
+    "nested_yes": ("允许嵌套", "entities may be nested"),
+    "nested_no": ("不允许嵌套", "entities are never nested"),
     "bound": ("已绑定：项目 {project} → 模型 {model}", "Bound: project {project} → model {model}"),
     "run_doctor": ("开始检查", "Run the checks"),
     "all_well": ("全部正常", "All is well"),

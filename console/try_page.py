@@ -25,12 +25,19 @@ async def fill(view: View) -> None:
     await TryPage(view, await view.api.get("/models")).build()
 
 
+class Slider(ui.slider):
+    """A slider whose steps are the browser's own: one that waits for our echo loses some while a key is held."""
+
+    LOOPBACK = False
+
+
 class Side:
     """One model's half of the page: what is chosen there, and what it has found in the text last."""
 
     def __init__(self, view: View, models: Sequence[str], model: str) -> None:
         t = view.t
-        self.found: list[Found] = []
+        self.text = ""
+        self.found: list[Found] = []  # in that text, which the box may be ahead of
         self.model_version = ""
         self.milliseconds = 0
         with ui.element("section").classes("panel") as self.panel:
@@ -47,12 +54,12 @@ class Side:
         """What the API is asked: a version, or the model's production."""
         return {"version": self.version.value} if self.version.value else {"model": self.model.value}
 
-    def draw(self, t: Texts, text: str, shown: Sequence[Found], others: Sequence[Found] | None) -> None:
-        """Show the text with what was found; what is not among the `others` stands out."""
+    def draw(self, t: Texts, shown: Sequence[Found], others: Sequence[Found] | None) -> None:
+        """Show the text with some of what was found in it; what is not among the `others` stands out."""
         theirs = shown if others is None else others
         marked = [number for number, one in enumerate(shown) if _key(one) not in {_key(other) for other in theirs}]
         entities = [Shown(one["start"], one["end"], one["label"], self._tip(t, one)) for one in shown]
-        self._text.set_content(highlighted(text, entities, marked=marked))
+        self._text.set_content(highlighted(self.text, entities, marked=marked))
         said = t("found", count=len(shown), version=self.model_version, milliseconds=self.milliseconds)
         self._summary.set_text(f"{said} · {t('differ', count=len(marked))}" if marked else said)
 
@@ -78,7 +85,7 @@ class TryPage:
             with ui.row().classes("controls"):
                 self._comparing = ui.switch(t("compare"))
                 ui.label(t("least_confidence")).props("id=least-confidence")
-                self._least = ui.slider(min=0, max=100, value=0).classes("slider")
+                self._least = Slider(min=0, max=100, value=0).classes("slider")
                 self._least.props("label aria-labelledby=least-confidence")
         other = next((model for model in self._models if model != GENERAL), GENERAL)
         with ui.element("div").classes("sides"):
@@ -105,20 +112,24 @@ class TryPage:
 
     async def _list_versions(self, side: Side) -> None:
         """Offer the versions of the side's model; its production is chosen."""
+        model, production = side.model.value, {"": self._view.t("in_production")}
+        side.version.set_options(production, value="")  # another model's version would be asked for meanwhile
         async with self._view.told():
-            versions = await self._view.api.get(f"/models/{side.model.value}/versions")
-            names = {row["version"]: row["version"] for row in versions}
-            side.version.set_options({"": self._view.t("in_production"), **names}, value="")
+            versions = await self._view.api.get(f"/models/{model}/versions")
+            if side.model.value == model:
+                side.version.set_options(production | {row["version"]: row["version"] for row in versions})
 
     async def _label(self) -> None:
         self._asked += 1
         asked = self._asked
+        text = self._text.value or ""
         async with self._view.told():
             for side in self._sides[: 1 + self._comparing.value]:
                 started = time.monotonic()
-                answer = await self._view.api.post("/predict", texts=[self._text.value or ""], **side.request)
+                answer = await self._view.api.post("/predict", texts=[text], **side.request)
                 if asked != self._asked:
                     return
+                side.text = text
                 side.milliseconds = round((time.monotonic() - started) * 1000)
                 side.model_version = answer["model_version"]
                 side.found = answer["documents"][0]["entities"]
@@ -127,15 +138,19 @@ class TryPage:
     def _draw(self) -> None:
         least = self._least.value / 100
         first, second = ([found for found in side.found if found["score"] >= least] for side in self._sides)
-        comparing = self._comparing.value
-        text = self._text.value or ""
-        self._sides[0].draw(self._view.t, text, first, second if comparing else None)
+        comparing = self._comparing.value and self._sides[0].text == self._sides[1].text
+        self._sides[0].draw(self._view.t, first, second if comparing else None)
         if comparing:
-            self._sides[1].draw(self._view.t, text, second, first)
+            self._sides[1].draw(self._view.t, second, first)
 
     def _report(self, side: Side) -> None:
-        """Go on to the page Correct with the text and what was found."""
-        wrong = {"text": self._text.value or "", "entities": side.found, "model_version": side.model_version}
+        """Go on to the page Correct with the text and what was found in it."""
+        wrong = {
+            "text": side.text,
+            "entities": side.found,
+            "model": side.model.value,
+            "model_version": side.model_version,
+        }
         ui.run_javascript(f"nerloop.keep('correct', {json.dumps(wrong)}); location.href = '/correct'")
 
 

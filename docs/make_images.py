@@ -58,7 +58,7 @@ def of_console(browser: Browser, sandbox: Sandbox) -> None:
     """Take every page of the console at the width of a desk and of a phone."""
     for name, size in (("", DESKTOP), ("-phone", PHONE)):
         context = browser.new_context(
-            base_url=sandbox.console_url, locale="zh-CN", viewport=size, reduced_motion="reduce"
+            base_url=sandbox.loop.settings.console_url, locale="zh-CN", viewport=size, reduced_motion="reduce"
         )
         page = context.new_page()
         page.goto("/login")

@@ -11,7 +11,13 @@ from ml_backend.fields import ModelName, Strict
 from ml_backend.model import services
 from ml_backend.sessions import SESSION_SECONDS, log_in
 from nerloop.annotations import AnnotationStrategy
-from nerloop.errors import BadInput, BadLabelConfig, LabelStudioError
+from nerloop.errors import (
+    BadInput,
+    BadLabelConfig,
+    LabelStudioError,
+    LabelStudioUnauthorized,
+    LabelStudioUnreachable,
+)
 from nerloop.jobs import WorkerStatus
 from nerloop.label_studio import LabelStudio
 from nerloop.tagging import DecoderKind
@@ -19,6 +25,8 @@ from nerloop.tasks import Project
 from nerloop.users import Role
 from sync.connect import connect, stored_binding
 from sync.doctor import Check, examine
+
+CHECK_SECONDS = 10  # that an address somebody typed may take to answer; a firewall may never
 
 router = APIRouter()
 
@@ -129,9 +137,14 @@ def label_studio_projects(_: Operator) -> list[LabelStudioProject]:
 def check_label_studio(_: Operator, request: LabelStudioAddress) -> FoundLabelStudio:
     """Try an address and a token; nothing is stored. Which Label Studio is used is a setting."""
     try:
-        return _found(LabelStudio(request.url, request.token))
+        return _found(LabelStudio(request.url, request.token, timeout=CHECK_SECONDS))
+    # What is wrong with an address that somebody typed is no failure of ours, and has nothing to do with our settings.
+    except LabelStudioUnreachable as error:
+        raise BadInput(f"nothing answers at {request.url} within {CHECK_SECONDS} s; mend the address") from error
+    except LabelStudioUnauthorized as error:
+        raise BadInput(f"the Label Studio at {request.url} refuses this token; copy a fresh one there") from error
     except LabelStudioError as error:
-        raise BadInput(str(error)) from error  # what is wrong with an address that somebody typed is no failure of ours
+        raise BadInput(f"what answers at {request.url} is no Label Studio, or does not work: {error}") from error
 
 
 @router.post("/projects/{project_id}/connect")

@@ -29,11 +29,13 @@ def log_in(settings: Settings, name: str, password: str) -> str:
     cannot be signed, and what Label Studio raises.
     """
     serializer = _serializer(settings)
-    if not (_limiter.hit(TRIES_OF_ONE_NAME, name.casefold()) and _limiter.hit(TRIES_OF_ALL)):
+    name = name.strip()
+    # All tries first: they bound how many names are remembered.
+    if not (_limiter.hit(TRIES_OF_ALL) and _limiter.hit(TRIES_OF_ONE_NAME, name.casefold())):
         raise TooManyRequests("too many tries; wait some minutes")
     users = Users(settings.users_file)
     user = users.with_token(password) if password.startswith(TOKEN_PREFIX) else None
-    if user is not None and user.name == name:
+    if user is not None and user.is_named(name):
         session = serializer.dumps([user.name, user.token_hash])
     elif user is None and is_account(settings.label_studio_url, name, password):
         session = serializer.dumps([name, ""])
@@ -57,7 +59,7 @@ def user_of(settings: Settings, session: str) -> User | None:
     users = Users(settings.users_file).all()
     if token_hash:
         return next((user for user in users if (user.name, user.token_hash) == (name, token_hash)), None)
-    known = next((user for user in users if user.name.casefold() == name.casefold()), None)
+    known = next((user for user in users if user.is_named(name)), None)
     return User(name, known.role if known else "viewer", "")
 
 

@@ -49,9 +49,10 @@ TIMEOUT_SECONDS = 600
 class LabelStudio:
     """A Label Studio server seen with one user's token."""
 
-    def __init__(self, url: str, api_key: str) -> None:
-        """Keep the address and token without connecting. Raises `LabelStudioUnauthorized` on an empty token."""
+    def __init__(self, url: str, api_key: str, timeout: float = TIMEOUT_SECONDS) -> None:
+        """Keep address, token and seconds to wait without connecting; an empty token: `LabelStudioUnauthorized`."""
         self.url = url.rstrip("/")
+        self._timeout = timeout
         if not api_key:
             raise LabelStudioUnauthorized(
                 "LABEL_STUDIO_API_KEY is not set; copy a token from Label Studio, Account & Settings, Access Token"
@@ -61,7 +62,7 @@ class LabelStudio:
     @cached_property
     def _http(self) -> Any:
         with self._errors_of(f"GET {self.url}"):
-            return Sdk(base_url=self.url, api_key=self._api_key, timeout=TIMEOUT_SECONDS)._client_wrapper.httpx_client
+            return Sdk(base_url=self.url, api_key=self._api_key, timeout=self._timeout)._client_wrapper.httpx_client
 
     def version(self) -> str:
         """Return the server's release."""

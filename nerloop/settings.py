@@ -197,6 +197,12 @@ class Settings:
         except SettingsError as error:
             sys.exit(f"nerloop: {error}")
 
+    @property
+    def console_url(self) -> str:
+        """Where this machine reaches its console, which may listen on all addresses or on another than loopback."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.console_host, self.console_host)  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.console_port}"
+
     def project_page(self, project_id: int) -> str:
         """Return the address of a project's tasks in Label Studio, for a browser."""
         return f"{(self.label_studio_public_url or self.label_studio_url).rstrip('/')}/projects/{project_id}/data"

@@ -32,6 +32,10 @@ class User:
     role: Role
     token_hash: str
 
+    def is_named(self, name: str) -> bool:
+        """Tell whether this is the user's name; capital letters make no other, as in e-mail addresses."""
+        return self.name.casefold() == name.casefold()
+
 
 class Users:
     """The users of one file, which is read anew at each call: a change counts at once, in every process."""
@@ -67,16 +71,17 @@ class Users:
         if not name or name != name.strip():
             raise BadInput(f"name {name!r}: give one without white space around it")
         token = TOKEN_PREFIX + secrets.token_urlsafe(32)
-        self._change(lambda users: [*(u for u in users if u.name != name), User(name, role, _hash(token))])
+        self._change(lambda users: [*(u for u in users if not u.is_named(name)), User(name, role, _hash(token))])
         return token
 
     def remove(self, name: str) -> None:
         """Remove a user; raises `BadInput` where there is none of that name."""
 
         def without(users: list[User]) -> list[User]:
-            if name not in {user.name for user in users}:
+            others = [user for user in users if not user.is_named(name)]
+            if others == users:
                 raise BadInput(f"there is no user {name!r}; see `nerloop user list`")
-            return [user for user in users if user.name != name]
+            return others
 
         self._change(without)
 

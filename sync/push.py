@@ -85,8 +85,17 @@ def known_log(loop: Loop, model: str) -> PromotionLog:
 
 
 def is_known(loop: Loop, model: str) -> bool:
-    """Tell whether a model has a version or a project feeds it; Redis is asked last: one can roll back without it."""
-    return bool(loop.registry.versions(model)) or any(binding.model == model for binding in loop.state.bindings())
+    """Tell whether a project feeds a model or it has a version.
+
+    Redis is asked first, which is fast. Without it a model that has a version is known all the same: one can roll back.
+    """
+    try:
+        bound = any(binding.model == model for binding in loop.state.bindings())
+    except QueueUnreachable:
+        if loop.registry.versions(model):
+            return True
+        raise
+    return bound or bool(loop.registry.versions(model))
 
 
 def _number(model: str, name: str) -> int:

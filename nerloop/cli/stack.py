@@ -83,7 +83,7 @@ def down() -> None:
 def _make_operator(settings: Settings, account: str) -> None:
     """Let the first account of Label Studio decide in the console, unless the file of users says otherwise."""
     users = Users(settings.users_file)
-    if account not in {user.name for user in users.all()}:
+    if not any(user.is_named(account) for user in users.all()):
         users.add(account, "operator")  # its token is worth nothing: nobody has seen it; one logs in with the password
 
 
@@ -123,7 +123,7 @@ def _print_screen(settings: Settings, stored: dict[str, str], project: Project |
     command = os.path.relpath(sys.argv[0])
     lines = [
         f"[bold]Label Studio[/]   {page}",
-        f"[bold]Console[/]        http://127.0.0.1:{settings.console_port}",
+        f"[bold]Console[/]        {settings.console_url}",
         f"[bold]Login[/]          {stored['LABEL_STUDIO_USERNAME']}   (the same for both)",
         f"[bold]Password[/]       {stored['LABEL_STUDIO_PASSWORD']}   (kept in {settings.home}/settings.env)",
         "",

@@ -78,11 +78,6 @@ class Sandbox:
         stored = dotenv_values(self.loop.settings.home / SETTINGS_FILE)
         return str(stored["LABEL_STUDIO_USERNAME"]), str(stored["LABEL_STUDIO_PASSWORD"])
 
-    @property
-    def console_url(self) -> str:
-        """The address of the console."""
-        return f"http://127.0.0.1:{self.loop.settings.console_port}"
-
     def connected_project(
         self, title: str, documents: Sequence[Document], *options: str, seconds: float = 60
     ) -> Project:

@@ -47,7 +47,7 @@ def processes(settings: Settings) -> list[Process]:
         Process("worker-train", ("workers", "train")),
         Process("worker-predict", ("workers", "predict")),  # of its own: predictions go on while a model is trained
         Process("schedule", ("workers", "schedule")),
-        Process("console", ("console",), f"http://127.0.0.1:{settings.console_port}/health"),
+        Process("console", ("console",), f"{settings.console_url}/health"),
     ]
 
 

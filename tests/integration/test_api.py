@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from ml_backend import api
+from ml_backend import api, api_system
 from ml_backend import model as backend_model
 from ml_backend.app import MAX_API_BODY_BYTES, app
 from ml_backend.services import Services
@@ -71,6 +72,13 @@ def operator(anybody: TestClient, services: Services) -> TestClient:
 
 def with_token(client: TestClient, token: str) -> TestClient:
     return TestClient(client.app, headers={"Authorization": f"Bearer {token}"})
+
+
+@pytest.fixture
+def firewalled() -> Iterator[str]:
+    """The address of a server that never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=8) as silent:
+        yield f"http://127.0.0.1:{silent.getsockname()[1]}"
 
 
 def register(loop: Loop, folder: Path, decision: Decision) -> ModelVersion:
@@ -356,3 +364,15 @@ def test_the_page_of_the_api_loads_nothing_from_elsewhere(anybody: TestClient) -
     assert all(anybody.get(address).status_code == 200 for address in linked)
     assert "http" not in "".join(linked)
     assert f"'{API}/openapi.json'" in page
+
+
+def test_an_address_that_nothing_answers_at_is_given_up_soon_and_our_settings_are_not_blamed(
+    operator: TestClient, firewalled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_system, "CHECK_SECONDS", 0.3)
+
+    for url in (firewalled, "http://127.0.0.1:9"):
+        answer = operator.post(f"{API}/label-studio/check", json={"url": url, "token": "0" * 40})
+
+        check_problem(answer, 400, f"nothing answers at {url}", "mend the address")
+        assert "LABEL_STUDIO_" not in answer.text

@@ -1,5 +1,6 @@
 """Logging in to the REST API: with a token, or with an account of Label Studio's, whose login form is asked."""
 
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -8,6 +9,8 @@ from urllib.parse import parse_qs
 
 import pytest
 from fastapi.testclient import TestClient
+from itsdangerous import TimestampSigner
+from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
@@ -141,7 +144,8 @@ def test_who_guesses_is_stopped_for_a_while_and_others_are_not(start: TestClient
     tries = [start.post(f"{API}/login", json={"name": EMAIL, "password": str(n)}).status_code for n in range(7)]
 
     assert tries == [401] * 5 + [429] * 2
-    assert start.post(f"{API}/login", json={"name": EMAIL.upper(), "password": PASSWORD}).status_code == 429
+    for same in (EMAIL.upper(), f" {EMAIL} "):
+        assert start.post(f"{API}/login", json={"name": same, "password": PASSWORD}).status_code == 429
     assert log_in(start, "wang", token)
 
 
@@ -156,12 +160,18 @@ def test_a_session_that_somebody_has_changed_is_worth_nothing(start: TestClient,
     assert me(start, change(log_in(start, EMAIL, PASSWORD))) == 401
 
 
-def test_a_session_is_good_for_twelve_hours(start: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = log_in(start, EMAIL, PASSWORD)
+def test_a_session_is_good_for_twelve_hours_by_the_clock(start: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = start.post(f"{API}/login", json={"name": EMAIL, "password": PASSWORD}).json()
+    assert answer["seconds"] == 12 * 3600
 
-    monkeypatch.setattr(sessions, "SESSION_SECONDS", -1)
+    def clock_goes_on(hours: float) -> None:
+        moment = int(time.time() + hours * 3600)
+        monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda _: moment)
 
-    assert me(start, session) == 401
+    clock_goes_on(11.9)
+    assert me(start, answer["session"]) == {"name": EMAIL, "role": "viewer"}
+    clock_goes_on(12.1)
+    assert me(start, answer["session"]) == 401
 
 
 def test_where_sessions_cannot_be_signed_nobody_logs_in_and_the_message_names_the_setting(
@@ -183,3 +193,14 @@ def test_where_label_studio_is_down_that_is_said(start: TestClient, monkeypatch:
 
     assert answer.status_code == 503
     assert "Label Studio does not answer" in answer.json()["detail"]
+
+
+def test_names_that_nobody_has_are_not_remembered_without_end(
+    start: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "TRIES_OF_ALL", RateLimitItemPerMinute(3))
+
+    tried = [start.post(f"{API}/login", json={"name": f"n{n}", "password": "x"}).status_code for n in range(6)]
+
+    assert tried == [401] * 3 + [429] * 3
+    assert len(sessions._limiter.storage.events) == 1 + 3  # type: ignore[attr-defined]  # all together, and a name each

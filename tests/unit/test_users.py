@@ -47,6 +47,16 @@ def test_adding_a_user_again_changes_role_and_token(users):
     assert len(users.all()) == 1
 
 
+def test_capital_letters_make_no_other_user(users):
+    before = users.add("Lina@Example.com", "operator")
+    users.add("lina@example.com", "viewer")
+
+    assert users.with_token(before) is None
+    assert [user.role for user in users.all()] == ["viewer"]
+    users.remove("LINA@example.com")
+    assert users.all() == []
+
+
 def test_a_removed_user_is_out_at_once(users):
     token = users.add("lina", "operator")
     users.remove("lina")
