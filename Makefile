@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := -m pip install -qq --disable-pip-version-check
 
+# Both environments at once.
+MAKEFLAGS += --jobs=2
+
 .DEFAULT_GOAL := help
 .PHONY: help install up down status ui test check lint clean
 

@@ -7,8 +7,9 @@ from typing import Any
 from nicegui import ui
 
 from console.annotated_text import AnnotatedText
+from console.api import ApiProblem
 from console.highlight import Shown, highlighted, hue
-from console.layout import BROWSER_SECONDS, View, bound_projects
+from console.layout import View, bound_projects
 
 DEBOUNCE_MILLISECONDS = 120
 MAX_CHARACTERS = 100_000  # as the API takes
@@ -51,6 +52,7 @@ class CorrectPage:
             self._area = ui.textarea(t("text"), placeholder=t("text_hint")).classes("full")
             self._area.props(f"outlined autogrow debounce={DEBOUNCE_MILLISECONDS} maxlength={MAX_CHARACTERS}")
             self._area.on_value_change(lambda event: self._type(event.value or ""))
+            self._area.on("update:model-value", js_handler="(text) => nerloop.keep('typed', text)")
         with ui.element("section").classes("panel"):
             ui.label(t("correct_hint")).classes("hint")
             self._shown = AnnotatedText(self._select, self._choose, self._press).classes("text correcting")
@@ -69,14 +71,14 @@ class CorrectPage:
         self._list = ui.element("section").classes("panel").props("aria-live=polite")
         self._list.set_visibility(False)
         await ui.context.client.connected()
-        kept = await ui.run_javascript("return nerloop.kept('correct')", timeout=BROWSER_SECONDS)
+        kept, typed = await self._view.kept("correct"), await self._view.kept("typed")
         if kept and not self._area.value:  # else somebody was faster
             self._text, self._model_version = kept["text"], kept["model_version"]
             self._entities = [_span(found) for found in kept["entities"]]
-            self._area.value = self._text
+            self._area.value = self._text if typed is None else typed  # what was typed while nothing answered
             self._project.value = self._project_to_go_on_with(kept)
         self._draw_labels()
-        self._sent = await ui.run_javascript("return nerloop.kept('sent')", timeout=BROWSER_SECONDS) or []
+        self._sent = await self._view.kept("sent") or []
         self._list_sent()
         self._view.every(SECONDS_BETWEEN_LOOKS, self._look, immediate=bool(self._sent))
 
@@ -92,7 +94,9 @@ class CorrectPage:
         )
 
     def _type(self, text: str) -> None:
-        """Take another text."""
+        """Take another text; where nothing of the one before is left, no model has labelled it."""
+        if not any(common(self._text, text)):
+            self._model_version = ""
         self._text, self._entities = text, moved(self._text, text, self._entities)
         self._let_go()
 
@@ -223,13 +227,18 @@ class CorrectPage:
 
     async def _look(self) -> None:
         """See whether what is in production has learned from what was sent."""
-        async with self._view.told():
-            for sent in self._sent:
-                if sent["serves"] == "training":
-                    state = await self._view.api.get(f"/projects/{sent['project_id']}/feedback/{sent['annotation_id']}")
-                    if state["live_in"] != sent["live_in"]:
-                        sent["live_in"] = state["live_in"]
-                        self._list_sent()
+        for sent in [one for one in self._sent if one["serves"] == "training"]:
+            try:
+                state = await self._view.api.get(f"/projects/{sent['project_id']}/feedback/{sent['annotation_id']}")
+            except ApiProblem as problem:
+                if problem.status != 404:
+                    raise
+                self._sent.remove(sent)  # somebody has deleted it, or its project is bound no more
+                self._list_sent()
+                continue
+            if state["live_in"] != sent["live_in"]:
+                sent["live_in"] = state["live_in"]
+                self._list_sent()
 
     def _list_sent(self) -> None:
         t = self._view.t
@@ -258,9 +267,7 @@ def replaced(entities: Sequence[Entity], chosen: Entity | None, changed: Entity)
 
 def moved(before: str, after: str, entities: Sequence[Entity]) -> list[Entity]:
     """Return the entities of a text that was changed: those outside of the change, where they are now."""
-    shorter = min(len(before), len(after))
-    first = next((i for i in range(shorter) if before[i] != after[i]), shorter)  # characters in common at the start
-    last = next((i for i in range(shorter - first) if before[-1 - i] != after[-1 - i]), shorter - first)
+    first, last = common(before, after)
     shift = len(after) - len(before)
     kept = []
     for one in entities:
@@ -269,3 +276,11 @@ def moved(before: str, after: str, entities: Sequence[Entity]) -> list[Entity]:
         elif one["start"] >= len(before) - last:
             kept.append({**one, "start": one["start"] + shift, "end": one["end"] + shift})
     return kept
+
+
+def common(before: str, after: str) -> tuple[int, int]:
+    """Return how many characters two texts have in common at the start, and at the end of what is left."""
+    shorter = min(len(before), len(after))
+    first = next((i for i in range(shorter) if before[i] != after[i]), shorter)
+    last = next((i for i in range(shorter - first) if before[-1 - i] != after[-1 - i]), shorter - first)
+    return first, last

@@ -71,20 +71,45 @@ class View:
         try:
             yield
         except ApiProblem as problem:
-            if problem.status == 401:
-                self.client.open("/login")
-            else:
-                self.say(_said(self.t, problem), type="negative", multi_line=True, close_button=True)
+            self._tell(problem)
+
+    def _tell(self, problem: ApiProblem) -> None:
+        if problem.status == 401:
+            self.client.open("/login")
+        else:
+            self.say(_said(self.t, problem), type="negative", multi_line=True, close_button=True)
 
     def every(self, seconds: float, look: Callable[[], Awaitable[None]], *, immediate: bool = False) -> None:
-        """Do something again and again while somebody sees the page; a tab in the background asks for nothing."""
-        timer = ui.timer(seconds, look, immediate=immediate)
+        """Do something again and again while somebody sees the page; a tab in the background asks for nothing.
+
+        What the API refuses is shown, but not a second time in a row.
+        """
+        told = ""
+
+        async def look_and_tell() -> None:
+            nonlocal told
+            try:
+                await look()
+                told = ""
+            except ApiProblem as problem:
+                if told != str(problem):
+                    told = str(problem)
+                    self._tell(problem)
+
+        timer = ui.timer(seconds, look_and_tell, immediate=immediate)
         ui.on("seen", timer.activate)
         ui.on("unseen", timer.deactivate)
 
     def local_time(self, moment: str | None) -> str:
         """Return a moment of the API's by the clock of whoever is looking, else by that of the console's machine."""
         return f"{datetime.fromisoformat(moment).astimezone(self.zone):%Y-%m-%d %H:%M}" if moment else "–"
+
+    async def kept(self, name: str) -> Any:
+        """Return what this tab has kept under a name, or None; also where the browser does not answer in time."""
+        try:
+            return await ui.run_javascript(f"return nerloop.kept({name!r})", timeout=BROWSER_SECONDS)
+        except TimeoutError:
+            return None
 
     def say(self, text: str, **look: Any) -> None:
         """Show a message for a moment."""

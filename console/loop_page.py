@@ -26,14 +26,13 @@ async def fill(view: View) -> None:
     looks = itertools.count(1)
 
     async def look() -> None:
-        async with view.told():
-            changed = [await panel.look_at_training() for panel in panels]
-            if any(changed) or next(looks) % LOOKS_AT_ALL == 0:
-                rows = {row["project_id"]: row for row in await view.api.get("/projects")}
-                for panel in panels:
-                    if panel.project_id in rows:
-                        await panel.look(rows[panel.project_id])
-                await system.look()
+        changed = [await panel.look_at_training() for panel in panels]
+        if any(changed) or next(looks) % LOOKS_AT_ALL == 0:
+            rows = {row["project_id"]: row for row in await view.api.get("/projects")}
+            for panel in panels:
+                if panel.project_id in rows:
+                    await panel.look(rows[panel.project_id])
+            await system.look()
 
     await ui.context.client.connected()
     view.every(SECONDS_BETWEEN_LOOKS, look)

@@ -8,7 +8,7 @@ from typing import Any
 from nicegui import ui
 
 from console.highlight import Shown, highlighted
-from console.layout import BROWSER_SECONDS, View
+from console.layout import View
 from console.texts import Texts
 
 EXAMPLE = "张三在北京的阿里巴巴工作，周末常去上海看望在复旦大学读书的妹妹李娜。"
@@ -36,6 +36,7 @@ class Side:
 
     def __init__(self, view: View, models: Sequence[str], model: str) -> None:
         t = view.t
+        self.asked_model = model
         self.text = ""
         self.found: list[Found] = []  # in that text, which the box may be ahead of
         self.model_version = ""
@@ -102,7 +103,7 @@ class TryPage:
         self._comparing.on_value_change(self._label)
         self._least.on_value_change(self._draw)
         await ui.context.client.connected()
-        kept = await ui.run_javascript("return nerloop.kept('text')", timeout=BROWSER_SECONDS)
+        kept = await self._view.kept("text")
         if not self._text.value:  # else somebody was faster
             self._text.value = kept or EXAMPLE
 
@@ -123,17 +124,17 @@ class TryPage:
         self._asked += 1
         asked = self._asked
         text = self._text.value or ""
-        async with self._view.told():
-            for side in self._sides[: 1 + self._comparing.value]:
-                started = time.monotonic()
+        for side in self._sides[: 1 + self._comparing.value]:
+            async with self._view.told():  # a side that fails shows what it had, beside the other
+                model, started = side.model.value, time.monotonic()
                 answer = await self._view.api.post("/predict", texts=[text], **side.request)
                 if asked != self._asked:
                     return
-                side.text = text
+                side.asked_model, side.text = model, text
                 side.milliseconds = round((time.monotonic() - started) * 1000)
                 side.model_version = answer["model_version"]
                 side.found = answer["documents"][0]["entities"]
-            self._draw()
+        self._draw()
 
     def _draw(self) -> None:
         least = self._least.value / 100
@@ -143,15 +144,23 @@ class TryPage:
         if comparing:
             self._sides[1].draw(self._view.t, second, first)
 
-    def _report(self, side: Side) -> None:
-        """Go on to the page Correct with the text and what was found in it."""
+    async def _report(self, side: Side) -> None:
+        """Go on to the page Correct with the text and what was found in it, once there is an answer."""
+        wanted = (self._text.value or "", side.model.value)
+        if (side.text, side.asked_model) != wanted:
+            await self._label()
+        if (side.text, side.asked_model) != wanted:
+            return
         wrong = {
             "text": side.text,
             "entities": side.found,
-            "model": side.model.value,
+            "model": side.asked_model,
             "model_version": side.model_version,
         }
-        ui.run_javascript(f"nerloop.keep('correct', {json.dumps(wrong)}); location.href = '/correct'")
+        with self._view.client:
+            ui.run_javascript(
+                f"nerloop.keep('correct', {json.dumps(wrong)}); nerloop.keep('typed', null); location.href = '/correct'"
+            )
 
 
 def _key(found: Found) -> tuple[int, int, str]:

@@ -323,6 +323,8 @@ class LabelStudio:
                 f"{what}: Label Studio does not answer ({type(error).__name__}); "
                 f"is it running at LABEL_STUDIO_URL={self.url}?"
             ) from error
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise BadInput(f"{self.url} is no address: {error}") from error
         except ApiError as error:  # the SDK exchanging a personal access token
             raise LabelStudioUnauthorized(_UNAUTHORIZED) from error
 

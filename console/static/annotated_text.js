@@ -8,7 +8,8 @@ const ARROWS = {
   ArrowUp: ["backward", "line"],
   ArrowDown: ["forward", "line"],
 };
-const KEYS = /^([1-9]|Delete|Backspace|Escape|[[\]{}])$/; // what the page acts upon
+const KEYS = /^([1-9]|Delete|Backspace|Escape)$/; // what the page acts upon, as upon the next
+const BRACKETS = /^[[\]{}]$/;
 
 export default {
   template: `<div v-html="content" tabindex="0" @click="click" @keydown="press"></div>`,
@@ -16,6 +17,7 @@ export default {
   emits: ["select", "choose", "press"], // {start, end}; {entity: its number or null}; {key}
 
   mounted() {
+    this.drawn = this.content;
     this.at = null; // {anchor, focus} of the selection, or of the caret, which outlives a redraw
     this.taken = null; // the selection that the page knows of
     document.addEventListener("selectionchange", this.changed);
@@ -32,21 +34,25 @@ export default {
     document.removeEventListener("pointercancel", this.released, true);
   },
 
+  // It is called whenever anything on the page changes; only another content has replaced our elements.
   beforeUpdate() {
+    this.isRedrawn = this.drawn !== this.content;
     this.hadFocus = this.$el.contains(document.activeElement);
+    this.drawn = this.content;
   },
 
   // Other entities mean other elements: focus and selection, which went with the old ones, are put back. Whoever is at
   // another element keeps the focus there, which a selection would take; the next arrow goes on where this one was.
   updated() {
+    if (!this.isRedrawn) return;
     if (this.hadFocus || document.activeElement === document.body) this.restore();
     else if (this.$el.contains(getSelection().anchorNode)) this.forget();
     if (this.hadFocus) (this.$el.querySelector("mark.active") ?? this.$el).focus({ preventScroll: true });
   },
 
   methods: {
-    pressed() {
-      this.isDown = true;
+    pressed(event) {
+      this.isDown = event.button === 0; // a menu may swallow the end of another one
     },
 
     released() {
@@ -70,8 +76,8 @@ export default {
       if (!at) return;
       this.at = at;
       const [start, end] = [Math.min(at.anchor, at.focus), Math.max(at.anchor, at.focus)];
-      if (start < end && `${start} ${end}` !== this.taken) {
-        this.taken = `${start} ${end}`;
+      if (start < end && this.span(at) !== this.taken) {
+        this.taken = this.span(at);
         this.$emit("select", { start, end });
       }
     },
@@ -107,8 +113,15 @@ export default {
       return [this.$el, this.$el.childNodes.length];
     },
 
+    // Select again what was selected before a redraw, which is no news to the page. The mouse goes on from where it is.
     restore() {
-      if (this.at) getSelection().setBaseAndExtent(...this.place(this.at.anchor), ...this.place(this.at.focus));
+      if (!this.at || this.isDown) return;
+      this.taken = this.span(this.at);
+      getSelection().setBaseAndExtent(...this.place(this.at.anchor), ...this.place(this.at.focus));
+    },
+
+    span(at) {
+      return `${Math.min(at.anchor, at.focus)} ${Math.max(at.anchor, at.focus)}`;
     },
 
     forget() {
@@ -121,7 +134,7 @@ export default {
     },
 
     choose(mark) {
-      this.take(); // nothing is selected: a redraw must not put back what was
+      this.at = this.selected(); // the caret, or nothing: a redraw must not put back what was selected
       this.$emit("choose", { entity: mark ? Number(mark.dataset.entity) : null });
     },
 
@@ -130,13 +143,15 @@ export default {
       if (event.key in ARROWS) {
         event.preventDefault();
         this.arrow(...ARROWS[event.key], event.shiftKey);
-      } else if (event.ctrlKey || event.metaKey || event.altKey) {
-        return;
-      } else if (event.key === "Enter" && event.target !== this.$el) {
+      } else if ((event.ctrlKey || event.metaKey || event.altKey) && !BRACKETS.test(event.key)) {
+        return; // but some keyboards have the brackets behind AltGr or Option
+      } else if ((event.key === "Enter" || event.key === " ") && event.target !== this.$el) {
+        event.preventDefault();
         getSelection().collapse(event.target, 0);
         this.choose(event.target);
-      } else if (KEYS.test(event.key)) {
+      } else if (KEYS.test(event.key) || BRACKETS.test(event.key)) {
         event.preventDefault();
+        this.isDown = false;
         if (event.key === "Escape" && this.selected()) getSelection().collapseToStart();
         this.take();
         this.$emit("press", { key: event.key });
@@ -156,7 +171,9 @@ export default {
         if (unit === "line") selection.modify("move", direction, unit);
       }
       selection.modify("extend", direction, extends_ ? unit : "character");
+      this.isDown = false;
       this.take();
+      if (!this.$el.contains(selection.focusNode)) this.restore(); // it went on behind the text's end
     },
   },
 };

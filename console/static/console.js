@@ -20,18 +20,30 @@ const nerloop = {
     return JSON.parse(sessionStorage.getItem(`nerloop.${name}`) ?? "null");
   },
 
-  // Whoever logs out leaves no text behind, in no tab.
+  // Whoever logs out leaves no text behind: none that the server still sends, none in another tab, nor in one that
+  // sleeps or is opened again later.
   forget() {
-    sessionStorage.clear();
+    nerloop.leave();
     localStorage.setItem("nerloop.logged_out", Date.now());
   },
+
+  leave() {
+    sessionStorage.clear();
+    nerloop.keep = () => {};
+  },
 };
+
+const loggedOut = localStorage.getItem("nerloop.logged_out") ?? "";
+if (sessionStorage.getItem("nerloop.after") !== loggedOut) {
+  sessionStorage.clear();
+  sessionStorage.setItem("nerloop.after", loggedOut);
+}
 
 nerloop.remember("nerloop_zone", Intl.DateTimeFormat().resolvedOptions().timeZone);
 
 window.addEventListener("storage", (event) => {
   if (event.key === "nerloop.logged_out") {
-    sessionStorage.clear();
+    nerloop.leave();
     location.href = "/login";
   }
 });

@@ -205,13 +205,19 @@ def test_whoever_logs_out_leaves_no_text_behind_in_any_tab(page: Page) -> None:
     other.goto("/try")
     type_text(other, "这是另一份病历。")
     expect(other.locator(".text").first).to_have_text("这是另一份病历。")
+    other.get_by_role("button", name="错误反馈").first.click()
+    other.wait_for_url("**/correct")
+    expect(other.locator("#correct-text")).to_have_text("这是另一份病历。")
+    assert other.evaluate("nerloop.kept('correct').text") == "这是另一份病历。"
+    assert page.evaluate("nerloop.kept('text')") == "这是一份病历。"
 
     page.get_by_role("button", name="退出").click()
 
     page.wait_for_url("**/login")
     other.wait_for_url("**/login")
     for tab in (page, other):
-        assert tab.evaluate("Object.keys(sessionStorage).filter(key => key.startsWith('nerloop'))") == []
+        tab.goto("/login")
+        assert tab.evaluate("Object.keys(sessionStorage).filter(key => /text|typed|correct/.test(key))") == []
 
 
 def test_the_session_is_out_of_reach_of_scripts_and_of_other_sites(page: Page, context: BrowserContext) -> None:
@@ -416,8 +422,15 @@ def test_a_selection_may_end_outside_of_the_text_and_may_be_made_without_a_mouse
     handles = "root => getSelection().setBaseAndExtent(root.lastChild, 2, root.lastChild, 4)"  # as those of a phone do
     page.locator("#correct-text").evaluate(handles)
     expect(page.get_by_text("已选文字：没有", exact=True)).to_be_visible()
-    page.get_by_role("button", name="LOC").click()
+    assert page.evaluate("getSelection().toString()") == "没有"  # the answer has not taken it away
+
+    page.get_by_role("button", name="LOC").click()  # and the keys work from there on
     expect(page.locator("#correct-text mark")).to_have_text(["李明", "没有"])
+    page.locator("#correct-text").focus()
+    for end in (7, 8):
+        page.keyboard.press("}")
+        expect(page.locator("#correct-text mark").last).to_have_text("没有回应"[: end - 4])
+        page.wait_for_timeout(300)  # no selection comes back, which takes the page half as long
 
 
 def test_entities_whose_label_a_project_lacks_come_back_with_another_project(stack: Sandbox, page: Page) -> None:

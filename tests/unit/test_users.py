@@ -57,6 +57,12 @@ def test_capital_letters_make_no_other_user(users):
     assert users.all() == []
 
 
+def test_another_account_of_label_studios_is_another_user(users):
+    users.add("lisa@example.com", "operator")
+
+    assert not users.all()[0].is_named("li\u017fa@example.com")  # a long s, which case folding makes an s
+
+
 def test_a_removed_user_is_out_at_once(users):
     token = users.add("lina", "operator")
     users.remove("lina")
