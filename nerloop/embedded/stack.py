@@ -13,8 +13,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from xmlrpc.client import ServerProxy
 
 import httpx
+from supervisor.xmlrpc import SupervisorTransport
 
 from nerloop.embedded.servers import LABEL_STUDIO
 from nerloop.errors import NerLoopError
@@ -111,12 +114,17 @@ class Stack:
         """Return {process: state} as supervisor says it (RUNNING, STARTING, BACKOFF, FATAL, …); empty when stopped."""
         if not self.is_running():
             return {}
-        lines = self._control("status").splitlines()
-        return {parts[0]: parts[1] for parts in (line.split() for line in lines) if len(parts) > 1}
+        try:
+            return {process["name"]: process["statename"] for process in self.supervisor.getAllProcessInfo()}
+        except OSError:  # it is about to listen, or has just ended
+            return {}
 
     def pid_of(self, name: str) -> int:
-        """Return the process id of one process."""
-        return int(self._control("pid", name))
+        """Return the process id of one process; raises `ProcessLookupError` where it does not run."""
+        pid = int(self.supervisor.getProcessInfo(name)["pid"])
+        if not pid:
+            raise ProcessLookupError(f"{name} does not run")
+        return pid
 
     def stop(self) -> None:
         """Stop all processes and wait until they are gone."""
@@ -166,19 +174,25 @@ class Stack:
     def _pid(self) -> int:
         return int((self._home / "supervisord.pid").read_text(encoding="utf-8"))
 
-    def _control(self, *command: str) -> str:
-        control = [str(Path(sys.executable).with_name("supervisorctl")), "-c", str(self._config), *command]
-        return subprocess.run(control, check=False, capture_output=True, text=True).stdout
+    @property
+    def supervisor(self) -> Any:
+        """Supervisor's own API, over its socket; see https://supervisord.org/api.html."""
+        transport = SupervisorTransport(serverurl=f"unix://{self._socket}")
+        return ServerProxy("http://localhost", transport).supervisor  # the address is a form, the socket counts
+
+    @property
+    def _socket(self) -> Path:
+        # Not in the home folder: the system allows a socket's path only about 100 characters.
+        name = hashlib.sha256(str(self._home).encode()).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"nerloop-{name}.sock"
 
     def _supervisor_config(self) -> str:
         home = str(self._home).replace("%", "%%")  # % begins an expansion in this file
-        # Not in the home folder: the system allows a socket's path only about 100 characters.
-        control = Path(tempfile.gettempdir()) / f"nerloop-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}.sock"
         sections = [
             f"[supervisord]\ndirectory={home}\npidfile={home}/supervisord.pid\nlogfile={home}/logs/supervisord.log\n"
             "logfile_maxbytes=5MB\nsilent=true",
-            f"[unix_http_server]\nfile={control}\nchmod=0600",
-            f"[supervisorctl]\nserverurl=unix://{control}",
+            f"[unix_http_server]\nfile={self._socket}\nchmod=0600",
+            f"[supervisorctl]\nserverurl=unix://{self._socket}",
             "[rpcinterface:supervisor]\n"
             "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
         ]

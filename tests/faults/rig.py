@@ -200,12 +200,13 @@ class Rig:
 
     def kill(self, name: str) -> None:
         """Kill a supervised process and what it has started, as a machine that loses its power does."""
-        with contextlib.suppress(ValueError, ProcessLookupError):  # it is just being started again
+        with contextlib.suppress(ProcessLookupError):  # it is just being started again
             kill_tree(Stack(self.loop.settings).pid_of(name))
 
-    def control(self, *command: str) -> None:
-        """Ask supervisor to stop or start a process."""
-        Stack(self.loop.settings)._control(*command)
+    @property
+    def supervisor(self) -> Any:
+        """Supervisor's API, to stop and start processes."""
+        return Stack(self.loop.settings).supervisor
 
     def log_of(self, name: str) -> str:
         """Return what a supervised process has logged."""

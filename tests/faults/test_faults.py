@@ -92,14 +92,14 @@ def test_a_replica_is_killed_in_the_middle_of_a_swap(rig: Rig) -> None:
     project = rig.project(name, GOLD, LABELS)
     rig.label(project, GOLD, LABELS)
     rig.wait_for_job(name, step="training")
-    rig.control("stop", "worker-predict")  # else it may be the one that downloads
+    rig.supervisor.stopProcess("worker-predict")  # else it may be the one that downloads
     rig.die_at("nerloop.registry:Registry.download:after")
 
     rig.wait_for_death("nerloop.registry:Registry.download:after")
 
     if rig.second.process.poll() is not None:
         rig.second.start()  # whoever runs replicas starts them again, as supervisor does with the other one
-    rig.control("start", "worker-predict")
+    rig.supervisor.startProcess("worker-predict")
     rig.check_converged(project, name)
 
 
@@ -156,9 +156,9 @@ def test_label_studio_is_down_while_a_model_is_trained(rig: Rig) -> None:
     rig.label(project, GOLD, LABELS)
     rig.wait_for_job(name, step="training")
 
-    rig.control("stop", "label-studio")
+    rig.supervisor.stopProcess("label-studio")
     time.sleep(15)  # the fault itself: it is down this long, through the end of the training
-    rig.control("start", "label-studio")
+    rig.supervisor.startProcess("label-studio")
 
     rig.wait_until_promoted(name)
     rig.check_converged(project, name)
@@ -284,7 +284,7 @@ def test_the_clock_of_the_machine_that_trains_is_a_day_off(rig: Rig) -> None:
     name = model()
     project = rig.project(name, GOLD, LABELS)
     for process in ("schedule", "worker-train"):
-        rig.control("stop", process)
+        rig.supervisor.stopProcess(process)
     ahead = rig.at_another_time("schedule", "+1d", "workers", "schedule")
     behind = rig.at_another_time("trainer", "-1d", "workers", "train")
 
@@ -297,7 +297,7 @@ def test_the_clock_of_the_machine_that_trains_is_a_day_off(rig: Rig) -> None:
         for process in (ahead, behind):
             process.kill()
         for supervised in ("schedule", "worker-train"):
-            rig.control("start", supervised)
+            rig.supervisor.startProcess(supervised)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
