@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import ServerProxy
+from xmlrpc.client import Fault, ServerProxy
 
 import httpx
 from supervisor.xmlrpc import SupervisorTransport
@@ -116,7 +116,7 @@ class Stack:
             return {}
         try:
             return {process["name"]: process["statename"] for process in self.supervisor.getAllProcessInfo()}
-        except OSError:  # it is about to listen, or has just ended
+        except (OSError, Fault):  # it is about to listen, or to end
             return {}
 
     def pid_of(self, name: str) -> int:
