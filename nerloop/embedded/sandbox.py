@@ -38,7 +38,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"after {seconds} s still waiting for {what}")
-        time.sleep(0.5)  # each look may cost Label Studio as much as a page does
+        time.sleep(0.2)
 
 
 class Sandbox:

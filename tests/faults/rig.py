@@ -35,7 +35,7 @@ TEXT = "张三在北京的阿里巴巴工作。"
 
 @dataclass
 class Client:
-    """Predicts again and again through both replicas in turn, as a load balancer would: a dead one is passed over.
+    """Predicts without a pause through both replicas in turn, as a load balancer would: a dead one is passed over.
 
     `failed` are requests that no replica answered well; `passed_over` those that another had to answer.
     """
@@ -53,7 +53,7 @@ class Client:
         """Send until stopped."""
         with httpx.Client(timeout=30) as http:
             for turn in itertools.count():
-                if self._stopping.wait(0.1):
+                if self._stopping.wait(0.05):
                     return
                 if self.body:
                     self._ask(http, turn)
