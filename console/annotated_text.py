@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from nicegui import events, ui
+from nicegui import ui
 
 
 class AnnotatedText(ui.element, component="static/annotated_text.js"):
@@ -19,11 +19,7 @@ class AnnotatedText(ui.element, component="static/annotated_text.js"):
         Keys are 1 to 9, Delete, Backspace, Escape and the four brackets; arrows and Enter select and choose.
         """
         super().__init__()
-
-        def select(event: events.GenericEventArguments) -> None:
-            on_select(event.args["start"], event.args["end"])
-
-        self.on("select", select)
+        self.on("select", lambda event: on_select(event.args["start"], event.args["end"]))
         self.on("choose", lambda event: on_choose(event.args["entity"]))
         self.on("press", lambda event: on_press(event.args["key"]))
 

@@ -9,9 +9,8 @@ from nicegui import ui
 from console.annotated_text import AnnotatedText
 from console.api import ApiProblem
 from console.highlight import Shown, highlighted, hue
-from console.layout import View, bound_projects
+from console.layout import View, bound_projects, text_area
 
-DEBOUNCE_MILLISECONDS = 120
 MAX_CHARACTERS = 100_000  # as the API takes
 SECONDS_BETWEEN_LOOKS = 5.0  # at whether a model has learned from what was sent
 KEYS = {"[": ("start", -1), "]": ("start", 1), "{": ("end", -1), "}": ("end", 1)}
@@ -49,10 +48,8 @@ class CorrectPage:
                 self._project = ui.select(names, value=next(iter(names)), label=t("project")).props("outlined dense")
                 self._project.on_value_change(self._draw_labels)
                 ui.button(t("pre_label"), on_click=self._pre_label).props("outline no-caps icon=auto_fix_high")
-            self._area = ui.textarea(t("text"), placeholder=t("text_hint")).classes("full")
-            self._area.props(f"outlined autogrow debounce={DEBOUNCE_MILLISECONDS} maxlength={MAX_CHARACTERS}")
+            self._area = text_area(t, "typed", MAX_CHARACTERS)
             self._area.on_value_change(lambda event: self._type(event.value or ""))
-            self._area.on("update:model-value", js_handler="(text) => nerloop.keep('typed', text)")
         with ui.element("section").classes("panel"):
             ui.label(t("correct_hint")).classes("hint")
             self._shown = AnnotatedText(self._select, self._choose, self._press).classes("text correcting")

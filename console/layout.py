@@ -27,6 +27,7 @@ THEMES: tuple[Theme, ...] = get_args(Theme)
 ACCENTS: dict[Theme, str] = {"light": "#1257c0", "dark": "#8ab6ff", "cyberpunk": "#00f0ff"}
 INKS: dict[Theme, str] = {"light": "#1b2430", "dark": "#e8edf3", "cyberpunk": "#e9f7ff"}
 BUILD_SECONDS = TIMEOUT_SECONDS + 10  # for a page: the API says itself that it does not answer
+DEBOUNCE_MILLISECONDS = 120
 BROWSER_SECONDS = 20.0  # that a busy browser may take to answer
 PAGES = ("try", "correct", "loop", "data", "connect")
 # Enter, but not the one that ends the composition of a Chinese word; the number is how Safari marks that.
@@ -44,7 +45,7 @@ class Look:
 
 @dataclass(frozen=True)
 class View:
-    """One page as one person sees it: the API on that person's behalf, name and role, texts, theme and time zone.
+    """One page as one person sees it: the API on that person's behalf, name and role, texts, and how it looks.
 
     `client` is the open page itself, where what a button does goes on also when that button is gone.
     """
@@ -54,8 +55,7 @@ class View:
     name: str
     role: str
     t: Texts
-    theme: Theme
-    zone: tzinfo | None
+    look: Look
 
     @property
     def is_operator(self) -> bool:
@@ -102,7 +102,7 @@ class View:
 
     def local_time(self, moment: str | None) -> str:
         """Return a moment of the API's by the clock of whoever is looking, else by that of the console's machine."""
-        return f"{datetime.fromisoformat(moment).astimezone(self.zone):%Y-%m-%d %H:%M}" if moment else "–"
+        return f"{datetime.fromisoformat(moment).astimezone(self.look.zone):%Y-%m-%d %H:%M}" if moment else "–"
 
     async def kept(self, name: str) -> Any:
         """Return what this tab has kept under a name, or None; also where the browser does not answer in time."""
@@ -175,7 +175,7 @@ def add_page(name: str, fill: Callable[[View], Awaitable[None]], api_for: Callab
             _frame(None, look, name)
             failed(Texts(look.language), problem)
             return None
-        view = View(ui.context.client, api, me["name"], me["role"], Texts(look.language), look.theme, look.zone)
+        view = View(ui.context.client, api, me["name"], me["role"], Texts(look.language), look)
         _frame(view, look, name)
         with ui.element("div").props("id=content tabindex=-1").classes("content"):
             ui.label(view.t(name)).classes("title").props("role=heading aria-level=1")
@@ -237,9 +237,16 @@ def cell(text: object = "", classes: str = "") -> ui.element:
     return made
 
 
+def text_area(t: Texts, kept_as: str, max_characters: int) -> ui.textarea:
+    """Add the box for a text, which this tab keeps under a name; what is typed is told when somebody pauses."""
+    area = ui.textarea(t("text"), placeholder=t("text_hint")).classes("full")
+    area.props(f"outlined autogrow debounce={DEBOUNCE_MILLISECONDS} maxlength={max_characters}")
+    return area.on("update:model-value", js_handler=f"(text) => nerloop.keep({kept_as!r}, text)")
+
+
 def chart(view: View, options: dict[str, Any], title: str) -> ui.echart:
     """Draw a chart that a screen reader knows by its title."""
-    ink = {"color": INKS[view.theme]}
+    ink = {"color": INKS[view.look.theme]}
     axis = {"axisLabel": ink, "nameTextStyle": ink}
     theme = {"legend": {"textStyle": ink}, "categoryAxis": axis, "valueAxis": axis, "backgroundColor": "transparent"}
     drawn = ui.echart({"animation": False, **options}, theme=theme).classes("chart")

@@ -8,11 +8,10 @@ from typing import Any
 from nicegui import ui
 
 from console.highlight import Shown, highlighted
-from console.layout import View
+from console.layout import View, text_area
 from console.texts import Texts
 
 EXAMPLE = "张三在北京的阿里巴巴工作，周末常去上海看望在复旦大学读书的妹妹李娜。"
-DEBOUNCE_MILLISECONDS = 120
 MAX_CHARACTERS = 20_000  # that are labelled anew whenever somebody stops typing
 GENERAL = "lac"
 
@@ -80,9 +79,7 @@ class TryPage:
         """Add the page's elements, and fill in the text once the browser is there."""
         t = self._view.t
         with ui.element("section").classes("panel"):
-            self._text = ui.textarea(t("text"), placeholder=t("text_hint"))
-            self._text.props(f"outlined autogrow debounce={DEBOUNCE_MILLISECONDS} maxlength={MAX_CHARACTERS}")
-            self._text.classes("full").on("update:model-value", js_handler="(text) => nerloop.keep('text', text)")
+            self._text = text_area(t, "text", MAX_CHARACTERS)
             with ui.row().classes("controls"):
                 self._comparing = ui.switch(t("compare"))
                 ui.label(t("least_confidence")).props("id=least-confidence")

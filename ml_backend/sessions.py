@@ -56,10 +56,10 @@ def user_of(settings: Settings, session: str) -> User | None:
         name, token_hash = _serializer(settings).loads(session, max_age=SESSION_SECONDS)
     except BadData:
         return None
-    users = Users(settings.users_file).all()
+    users = Users(settings.users_file)
     if token_hash:
-        return next((user for user in users if (user.name, user.token_hash) == (name, token_hash)), None)
-    known = next((user for user in users if user.is_named(name)), None)
+        return next((user for user in users.all() if (user.name, user.token_hash) == (name, token_hash)), None)
+    known = users.named(name)
     return User(name, known.role if known else "viewer", "")
 
 

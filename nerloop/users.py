@@ -66,6 +66,10 @@ class Users:
         asked = _hash(token)
         return next((user for user in self.all() if secrets.compare_digest(user.token_hash, asked)), None)
 
+    def named(self, name: str) -> User | None:
+        """Return the user of that name, or None."""
+        return next((user for user in self.all() if user.is_named(name)), None)
+
     def add(self, name: str, role: Role) -> str:
         """Add a user, or change one's role and token; return the token, which is kept nowhere.
 

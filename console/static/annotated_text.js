@@ -20,18 +20,17 @@ export default {
     this.drawn = this.content;
     this.at = null; // {anchor, focus} of the selection, or of the caret, which outlives a redraw
     this.taken = null; // the selection that the page knows of
-    document.addEventListener("selectionchange", this.changed);
-    document.addEventListener("pointerdown", this.pressed, true);
-    document.addEventListener("pointerup", this.released, true);
-    document.addEventListener("pointercancel", this.released, true);
+    this.life = new AbortController(); // ends with the element, and its listeners with it
+    const options = { capture: true, signal: this.life.signal };
+    document.addEventListener("selectionchange", this.changed, options);
+    document.addEventListener("pointerdown", this.pressed, options);
+    document.addEventListener("pointerup", this.released, options);
+    document.addEventListener("pointercancel", this.released, options);
   },
 
   unmounted() {
     clearTimeout(this.waiting);
-    document.removeEventListener("selectionchange", this.changed);
-    document.removeEventListener("pointerdown", this.pressed, true);
-    document.removeEventListener("pointerup", this.released, true);
-    document.removeEventListener("pointercancel", this.released, true);
+    this.life.abort();
   },
 
   // It is called whenever anything on the page changes; only another content has replaced our elements.

@@ -83,7 +83,7 @@ def down() -> None:
 def _make_operator(settings: Settings, account: str) -> None:
     """Let the first account of Label Studio decide in the console, unless the file of users says otherwise."""
     users = Users(settings.users_file)
-    if not any(user.is_named(account) for user in users.all()):
+    if users.named(account) is None:
         users.add(account, "operator")  # its token is worth nothing: nobody has seen it; one logs in with the password
 
 

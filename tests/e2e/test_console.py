@@ -350,9 +350,8 @@ def test_a_correction_is_an_annotation_in_label_studio_which_the_next_model_has_
     expect(page.locator("mark", has_text=SURFACE)).to_be_visible()
     page.get_by_role("switch", name="对比另一个模型").click()
     choose(page, "模型", "lac（通用）", nth=1)
-    expect(page.locator(".text").first.locator("mark.marked")).to_have_text(
-        [SURFACE]
-    )  # which the starter does not know
+    unknown_to_the_starter = page.locator(".text").first.locator("mark.marked")
+    expect(unknown_to_the_starter).to_have_text([SURFACE])
     page.get_by_role("switch", name="对比另一个模型").click()
 
     panel.get_by_role("button", name=f"回滚到 {STARTER_VERSION}").click()

@@ -14,7 +14,7 @@ def request(cookies):
 )
 def test_times_are_those_of_whoever_is_looking(zone, shown):
     look = look_of(request(f"nerloop_zone={zone}"))
-    view = View(None, None, "lina", "viewer", Texts("zh"), look.theme, look.zone)
+    view = View(None, None, "lina", "viewer", Texts("zh"), look)
 
     assert view.local_time("2026-11-26T18:30:00+00:00") == shown
     assert view.local_time(None) == "–"
