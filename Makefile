@@ -32,9 +32,9 @@ ui: install  ## MLflow's page on runs, versions and promotions
 	@$(BIN)/nerloop ui
 
 test: install $(VENV)/.installed-dev  ## run all tests, fast ones first
-	@$(BIN)/python -m pytest tests/unit tests/integration
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/e2e  # two stacks: most of it is waiting for them
-	@$(BIN)/python -m pytest --numprocesses 2 tests/faults  # each on a stack of its own, likewise
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/integration
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/e2e
+	@$(BIN)/python -m pytest --numprocesses 2 tests/faults
 
 check: lint  ## lint, and the unit tests
 	@$(BIN)/python -m pytest --quiet tests/unit

@@ -15,7 +15,7 @@ from nerloop import cache, checkpoint
 from nerloop.errors import CheckpointCorrupt, NerLoopError, RegistryError
 from nerloop.models import Model
 from nerloop.predictor import Predictor
-from nerloop.promotions import STARTER_VERSION
+from nerloop.promotions import STARTER_VERSION, version_name
 from nerloop.runtime import TorchRuntime, chosen, fastest, graphs_folder
 from nerloop.starter import starter
 from nerloop.versions import ModelVersion, Production
@@ -111,14 +111,16 @@ class ServingModels:
 
         Raises `RegistryError` where the registry cannot be asked, or the version is refused for now.
         """
-        production = self._registry.production(model)
+        name = version_name(
+            model, self._registry.promotion_log(model).number
+        )  # one request, of each model at each poll
         refusal = self._refusals.get(model)
-        if self.versions().get(model) == production.name and not self._is_makeshift(model):
+        if self.versions().get(model) == name and not self._is_makeshift(model):
             self._refusals.pop(model, None)
             return None
-        if refusal and refusal.version == production.name and time.monotonic() < refusal.retry_at:
+        if refusal and refusal.version == name and time.monotonic() < refusal.retry_at:
             raise RegistryError(f"{refusal.version} is refused: {refusal.reason}")
-        return production
+        return self._registry.production(model)
 
     def is_at_hand(self, model: str, production: Production) -> bool:
         """Tell whether it is quick to load: the starter, or what has served the model on this machine already."""

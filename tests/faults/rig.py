@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import httpx
 import libfaketime
 import psutil
 
-from nerloop.demo import annotate, create_project
+from nerloop.demo import create_project
 from nerloop.documents import Document, labels_of
 from nerloop.embedded.sandbox import Sandbox, free_port, wait_until
 from nerloop.embedded.stack import Stack
@@ -25,7 +25,7 @@ from nerloop.jobs import fine_tune_id, refresh_id
 from nerloop.loop import Loop
 from nerloop.settings import Settings
 from nerloop.tasks import Project
-from sync.connect import bindings
+from sync.connect import connect, stored_binding
 from sync.pull import new_labels
 
 SITE = Path(__file__).parent / "site"
@@ -47,7 +47,6 @@ class Client:
     failed: list[str] = field(default_factory=list)
     passed_over: int = 0
     _stopping: threading.Event = field(default_factory=threading.Event)
-    _idle: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         """Send until stopped."""
@@ -55,19 +54,19 @@ class Client:
             for turn in itertools.count():
                 if self._stopping.wait(0.05):
                     return
-                if self.body:
-                    self._ask(http, turn)
+                if body := self.body:
+                    self._ask(http, turn, body)
 
-    def _ask(self, http: httpx.Client, turn: int) -> None:
+    def _ask(self, http: httpx.Client, turn: int, body: dict[str, Any]) -> None:
         said = ""
         for attempt in range(len(self.replicas)):
             replica = self.replicas[(turn + attempt) % len(self.replicas)]
             try:
-                answer = http.post(f"{replica}/predict", json=self.body, auth=self.auth)
+                answer = http.post(f"{replica}/predict", json=body, auth=self.auth)
             except httpx.TransportError as error:
                 said = f"{replica}: {type(error).__name__}"
                 continue
-            if answer.status_code == 200 and len(answer.json()["results"]) == len(self.body["tasks"]):
+            if answer.status_code == 200 and len(answer.json()["results"]) == len(body["tasks"]):
                 self.answered += 1
                 self.passed_over += attempt
                 return
@@ -118,7 +117,7 @@ class Rig:
             NERLOOP_REGISTRY_URL=address,
             NERLOOP_GRACE_SECONDS="0",
             NERLOOP_RECONCILE_SECONDS="5",
-            NERLOOP_POLL_SECONDS="1",
+            NERLOOP_POLL_SECONDS="3",
             NERLOOP_COOL_DOWN_SECONDS="5",
             NERLOOP_QUIET_SECONDS="1",
             NERLOOP_FAULTS=str(self.faults),
@@ -170,7 +169,7 @@ class Rig:
     def project(self, model: str, gold: Sequence[Document], threshold: int) -> Project:
         """Make a connected project, pre-labelled by the starter; from now on the client predicts for it."""
         made = create_project(self.loop.label_studio, model, gold, labels_of(gold))
-        self.stack.run("connect", "--project", str(made.id), "--model", model, "--train-threshold", str(threshold))
+        connect(self.loop, made.id, model, threshold)
         self.client.body = {
             "tasks": [{"id": 1, "project": made.id, "data": {"text": TEXT}}],
             "project": f"{made.id}.1",
@@ -185,8 +184,17 @@ class Rig:
         return [httpx.get(f"{url}/health/ready", timeout=30).json() for url in self.client.replicas]
 
     def label(self, project: Project, gold: Sequence[Document], count: int) -> None:
-        """Submit annotations as an annotator does."""
-        assert len(list(annotate(self.loop.label_studio, project, gold, count))) == count
+        """Submit the gold entities of the project's first tasks, each as who corrected what the model proposes."""
+        label_studio, entities_of = self.loop.label_studio, {document.text: document.entities for document in gold}
+        for task in list(itertools.islice(label_studio.tasks(project), count)):
+            regions = project.label_config.regions(task.text or "", entities_of[task.text or ""])
+            shown = task.predictions[-1].id
+            label_studio.create_annotation(task.id, regions, lead_time=5, parent_prediction=shown)
+
+    def disconnect(self) -> None:
+        """Disconnect the projects of a test that has ended, so that no later reconcile asks about them."""
+        self.client.body = {}
+        self.stack.disconnect()
 
     def die_at(self, point: str) -> None:
         """Kill the process that next comes to `module:function:before|after`."""
@@ -239,7 +247,7 @@ class Rig:
         try:
             wait_until(lambda: self._quiet(lambda: self._agrees(project, model)), HEAL_SECONDS, "all parts to agree")
         except TimeoutError as error:
-            raise AssertionError(f"{error}: {self.facts}") from None
+            raise AssertionError(f"{error}: {self.unlike} do not") from None
         registry, label_studio = self.loop.registry, self.loop.label_studio
         made = registry.versions(model)
         assert len(made) == versions, f"trained twice or not at all: {[(str(v), v.decision) for v in made]}"
@@ -252,23 +260,32 @@ class Rig:
         doubled = label_studio.count_tasks(project.id, annotated=False, min_predictions=2)
         assert not doubled, f"{doubled} tasks have two predictions"
         assert not self.client.failed, self.client.failed[:3]
+        assert self.client.answered
 
     def _agrees(self, project: Project, model: str) -> bool:
+        """Tell whether all parts agree; `unlike` names the first that does not, the cheapest to ask being first."""
         loop, label_studio = self.loop, self.loop.label_studio
         production = loop.registry.production(model)
-        replicas = loop.state.replicas()
-        self.facts = {
-            "jobs": [loop.jobs.status(job) for job in (fine_tune_id(model), refresh_id(project.id))] == [None, None],
-            "bound": any(b.project_id == project.id for b in bindings(label_studio, loop.settings)),
-            "replicas": len(replicas) >= 2 and all(r.get(model) == production.name for r in replicas.values()),
-            "decided": not any(version.decision == "passed" for version in loop.registry.versions(model)),
-            "fresh": not self.stack.stale(project, production.name),
-            "single": not label_studio.count_tasks(project.id, annotated=False, min_predictions=2),
-            "answering": all(_answers(f"{url}/health") for url in self.client.replicas),
-            "counted": new_labels(self.checking, [project], loop.registry.runs.last_manifest(model)).keys()
-            == loop.state.new_label_ids(model),
+        facts: dict[str, Callable[[], bool]] = {
+            "jobs": lambda: (
+                [loop.jobs.status(job) for job in (fine_tune_id(model), refresh_id(project.id))] == [None, None]
+            ),
+            "replicas": lambda: (
+                len(replicas := loop.state.replicas()) >= 2
+                and all(replica.get(model) == production.name for replica in replicas.values())
+            ),
+            "answering": lambda: all(_answers(f"{url}/health") for url in self.client.replicas),
+            "decided": lambda: all(version.decision != "passed" for version in loop.registry.versions(model)),
+            "fresh": lambda: not self.stack.stale(project, production.name),
+            "single": lambda: not label_studio.count_tasks(project.id, annotated=False, min_predictions=2),
+            "bound": lambda: stored_binding(label_studio, loop.settings, project.id) is not None,
+            "counted": lambda: (
+                new_labels(self.checking, [project], loop.registry.runs.last_manifest(model)).keys()
+                == loop.state.new_label_ids(model)
+            ),
         }
-        return all(self.facts.values())
+        self.unlike = next((name for name, holds in facts.items() if not holds()), "")
+        return not self.unlike
 
     @staticmethod
     def _quiet(condition: Any) -> bool:

