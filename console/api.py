@@ -6,13 +6,14 @@ from typing import Any
 
 import httpx
 
+from console.texts import Language
 from nerloop.errors import NerLoopError
 
 TIMEOUT_SECONDS = 60  # the report of a large project reads all its annotations
 
 
 class ApiProblem(NerLoopError):
-    """What the API answered instead of a result; `status` is 0 where it did not answer."""
+    """What the API answered instead of a result; where it did not answer, `status` is 0 and `detail` what happened."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -20,12 +21,12 @@ class ApiProblem(NerLoopError):
 
 
 class Api:
-    """Calls with one session; all raise `ApiProblem`. One HTTP client serves everybody."""
+    """Calls with one session, answered in one language; all raise `ApiProblem`. One HTTP client serves everybody."""
 
-    def __init__(self, client: httpx.AsyncClient, session: str = "") -> None:
+    def __init__(self, client: httpx.AsyncClient, language: Language, session: str = "") -> None:
         """`client` has the API's address as its base; without a session only logging in is answered."""
         self._client = client
-        self._headers = {"Authorization": f"Bearer {session}"} if session else {}
+        self._headers = {"Accept-Language": language} | ({"Authorization": f"Bearer {session}"} if session else {})
 
     async def get(self, path: str) -> Any:
         """Return what the API answers to a GET of `/api/v1` + path."""
@@ -64,7 +65,7 @@ def _problems() -> Iterator[None]:
     try:
         yield
     except httpx.TransportError as error:
-        raise ApiProblem(0, f"the ML backend does not answer ({type(error).__name__})") from error
+        raise ApiProblem(0, type(error).__name__) from error
 
 
 def _problem(answer: httpx.Response) -> ApiProblem:

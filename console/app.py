@@ -23,8 +23,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from console import connect_page, correct_page, data_page, loop_page, try_page
 from console.api import Api, ApiProblem, connect
-from console.layout import SESSION_COOKIE, add_page, look_of
+from console.layout import SESSION_COOKIE, add_page, look_of, said
 from console.login_page import login_html
+from console.texts import Texts
 from nerloop.settings import Settings
 
 HEADERS = {
@@ -62,7 +63,7 @@ def make_app(settings: Settings) -> FastAPI:
     _add_login(app, client)
     _add_export(app, client)
     for name, fill in FILLS.items():
-        add_page(name, fill, lambda session: Api(client, session))
+        add_page(name, fill, lambda request: _api(client, request))
     ui.run_with(
         app,
         title="nerloop",
@@ -84,7 +85,7 @@ def _add_login(app: FastAPI, client: httpx.AsyncClient) -> None:
         if not _is_own(request):
             return HTMLResponse("This form was sent by another site.", status_code=403)
         try:
-            answer = await Api(client).post("/login", name=name.strip(), password=password)
+            answer = await Api(client, look_of(request).language).post("/login", name=name.strip(), password=password)
         except ApiProblem as problem:
             return HTMLResponse(login_html(look_of(request), problem, name), status_code=problem.status or 503)
         response = RedirectResponse("/try", status_code=303)
@@ -106,14 +107,14 @@ def _add_login(app: FastAPI, client: httpx.AsyncClient) -> None:
 def _add_export(app: FastAPI, client: httpx.AsyncClient) -> None:
     @app.get("/export/{project_id}")
     async def export(request: Request, project_id: int) -> Response:
-        api = Api(client, request.cookies.get(SESSION_COOKIE, ""))
+        api = _api(client, request)
         opening = AsyncExitStack()
         try:
             answer = await opening.enter_async_context(api.stream(f"/projects/{project_id}/export"))
         except ApiProblem as problem:
             if problem.status == 401:
                 return RedirectResponse("/login", status_code=303)
-            return PlainTextResponse(str(problem), status_code=problem.status or 503)
+            return PlainTextResponse(said(Texts(look_of(request).language), problem), status_code=problem.status or 503)
 
         async def lines() -> AsyncIterator[bytes]:
             async with opening:
@@ -122,6 +123,10 @@ def _add_export(app: FastAPI, client: httpx.AsyncClient) -> None:
 
         kept = {name: answer.headers[name] for name in ("content-type", "content-disposition")}
         return StreamingResponse(lines(), headers=kept)
+
+
+def _api(client: httpx.AsyncClient, request: Request) -> Api:
+    return Api(client, look_of(request).language, request.cookies.get(SESSION_COOKIE, ""))
 
 
 def _is_own(request: Request) -> bool:

@@ -77,7 +77,7 @@ class View:
         if problem.status == 401:
             self.client.open("/login")
         else:
-            self.say(_said(self.t, problem), type="negative", multi_line=True, close_button=True)
+            self.say(said(self.t, problem), type="negative", multi_line=True, close_button=True)
 
     def every(self, seconds: float, look: Callable[[], Awaitable[None]], *, immediate: bool = False) -> None:
         """Do something again and again while somebody sees the page; a tab in the background asks for nothing.
@@ -160,13 +160,12 @@ def look_of(request: Request) -> Look:
     return Look(language, theme, ZoneInfo(zone) if zone in _zones() else None)
 
 
-def add_page(name: str, fill: Callable[[View], Awaitable[None]], api_for: Callable[[str], Api]) -> None:
+def add_page(name: str, fill: Callable[[View], Awaitable[None]], api_for: Callable[[Request], Api]) -> None:
     """Add the page that `fill` fills at `/name`, for whoever has logged in; others are led to the log-in page."""
 
     @ui.page(f"/{name}", title=f"nerloop · {Texts('zh')(name)} {Texts('en')(name)}", response_timeout=BUILD_SECONDS)
     async def page(request: Request) -> Response | None:
-        api = api_for(request.cookies.get(SESSION_COOKIE, ""))
-        look = look_of(request)
+        api, look = api_for(request), look_of(request)
         try:
             me = await api.get("/me")
         except ApiProblem as problem:
@@ -197,12 +196,15 @@ async def bound_projects(view: View) -> list[dict[str, Any]]:
 def failed(t: Texts, problem: ApiProblem) -> None:
     """Say on the page that it could not be filled, and offer to try again."""
     with ui.element("div").classes("panel problem").props("role=alert"):
-        ui.label(_said(t, problem))
+        ui.label(said(t, problem))
         ui.button(t("reload"), on_click=ui.navigate.reload).props("no-caps outline")
 
 
-def _said(t: Texts, problem: ApiProblem) -> str:
-    return str(problem) if 400 <= problem.status < 500 else t("not_answered", detail=problem)
+def said(t: Texts, problem: ApiProblem) -> str:
+    """Return what people are told of a problem."""
+    if problem.status == 0:
+        return t("backend_silent", error=problem)
+    return str(problem) if problem.status < 500 else t("not_answered", detail=problem)
 
 
 def section(title: str) -> ui.element:

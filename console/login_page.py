@@ -3,7 +3,7 @@
 from html import escape
 
 from console.api import ApiProblem
-from console.layout import Look
+from console.layout import Look, said
 from console.texts import Texts
 from nerloop import __version__
 
@@ -13,10 +13,10 @@ SAID = {401: "wrong_password", 422: "wrong_password", 429: "too_many_tries"}  # 
 def login_html(look: Look, problem: ApiProblem | None = None, name: str = "") -> str:
     """Return the page; `problem` says why the last try failed, and `name` is what was typed then."""
     t = Texts(look.language)
-    said = ""
+    warning = ""
     if problem is not None:
-        text = t(SAID[problem.status]) if problem.status in SAID else str(problem)
-        said = f'<p class="warning" role="alert">{escape(text)}</p>'
+        text = t(SAID[problem.status]) if problem.status in SAID else said(t, problem)
+        warning = f'<p class="warning" role="alert">{escape(text)}</p>'
     return f"""<!doctype html>
 <html lang="{"zh-CN" if look.language == "zh" else "en"}">
 <head>
@@ -30,7 +30,7 @@ def login_html(look: Look, problem: ApiProblem | None = None, name: str = "") ->
 <main class="panel">
 <h1 class="title">nerloop</h1>
 <p>{escape(t("log_in_with"))}</p>
-{said}
+{warning}
 <form method="post" action="/login">
 <label>{t("name")}<input name="name" value="{escape(name)}" autocomplete="username" required autofocus></label>
 <label>{t("password")}

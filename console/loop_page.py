@@ -236,7 +236,7 @@ class ProjectPanel:
                             f'aria-label="{t("promote")} {name}"'
                         )
         with ui.element("tr").classes(classes):
-            cell(version["reason"], "hint").props(f"colspan={columns} lang=en")
+            cell(version["reason"], "hint").props(f"colspan={columns}")
 
     async def report(self) -> None:
         """Add what takes longer to find out: the learning curve, corrections, time saved, advice."""

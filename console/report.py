@@ -24,7 +24,7 @@ def draw_report(view: View, report: Row) -> None:
         ui.label(t("time_unknown"))
     subheading(t("advice"))
     ui.label(t("enough" if report["advice"]["enough"] else "go_on")).classes("strong")
-    ui.label(report["advice"]["sentence"]).props("lang=en")
+    ui.label(report["advice"]["sentence"])
 
 
 def _learning_curve(view: View, points: Sequence[Row]) -> None:

@@ -25,6 +25,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "actions": ("操作", "Actions"),
     "cancel": ("取消", "Cancel"),
     "reload": ("重新加载", "Reload"),
+    "backend_silent": ("ML 后端没有回应（{error}）", "The ML backend does not answer ({error})"),
     "not_answered": ("没有得到回答：{detail}", "No answer: {detail}"),
     "no_project": (
         "还没有接入任何项目。操作员可以在“接入”页绑定一个。",

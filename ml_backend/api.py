@@ -17,6 +17,7 @@ from ml_backend import api_projects, api_system, metrics
 from ml_backend.access import Operator, Viewer
 from ml_backend.fields import ModelName, Strict, Texts, VersionName
 from ml_backend.found import PredictResponse, found
+from ml_backend.language import AskedLanguage, Language, said
 from ml_backend.model import services
 from ml_backend.problems import NotFound
 from nerloop.jobs import fine_tune_id
@@ -142,26 +143,26 @@ def models(_: Viewer) -> list[ModelRow]:
 
 
 @router.get("/models/{model}/versions")
-def versions(_: Viewer, model: KnownModel) -> list[VersionRow]:
+def versions(_: Viewer, model: KnownModel, language: AskedLanguage) -> list[VersionRow]:
     """List every version of a model, newest first, rejected ones too."""
     loop = services().loop
     serves = loop.registry.production(model).name
-    return [_version_row(version, serves) for version in loop.registry.versions(model)]
+    return [_version_row(version, serves, language) for version in loop.registry.versions(model)]
 
 
 @router.get("/models/{model}/training")
-def training(_: Viewer, model: KnownModel) -> Training:
+def training(_: Viewer, model: KnownModel, language: AskedLanguage) -> Training:
     """Tell how far a model's fine-tune is."""
-    return _training(services().loop, model)
+    return _training(services().loop, model, language)
 
 
 @router.get("/models/{model}/training/events", response_class=EventSourceResponse)
-async def training_events(_: Viewer, model: KnownModel) -> AsyncIterator[ServerSentEvent]:
+async def training_events(_: Viewer, model: KnownModel, language: AskedLanguage) -> AsyncIterator[ServerSentEvent]:
     """Send how far a model's fine-tune is whenever that changes (server-sent events), until it has ended."""
     loop = services().loop
     said = None
     while said is None or said.state in {"queued", "started"}:
-        now = await run_in_threadpool(_training, loop, model)
+        now = await run_in_threadpool(_training, loop, model, language)
         if now != said:
             yield ServerSentEvent(data=now.model_dump(), event="training")
             said = now
@@ -227,19 +228,21 @@ def _version(loop: Loop, name: str) -> ModelVersion:
     return found
 
 
-def _training(loop: Loop, model: str) -> Training:
+def _training(loop: Loop, model: str, language: Language) -> Training:
     job = loop.jobs.status(fine_tune_id(model))
-    return Training(state="idle") if job is None else Training(state=job.state, progress=job.progress, error=job.error)
+    if job is None:
+        return Training(state="idle")
+    return Training(state=job.state, progress=job.progress, error=said(job.error, language))
 
 
-def _version_row(version: ModelVersion, serves: str) -> VersionRow:
+def _version_row(version: ModelVersion, serves: str, language: Language) -> VersionRow:
     return VersionRow(
         version=str(version),
         created_at=version.created_at.isoformat() if version.created_at else None,
         labels=list(version.labels),
         gate_f1=version.metrics.get("gate_f1"),
         decision=version.decision,
-        reason=version.reason,
+        reason=said(version.reason, language),
         provisional=version.provisional,
         in_production=str(version) == serves,
     )

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from ml_backend.access import Viewer
 from ml_backend.fields import Strict, Text, Texts
 from ml_backend.found import PredictResponse, found
+from ml_backend.language import AskedLanguage, said
 from ml_backend.model import services
 from ml_backend.problems import NotFound
 from nerloop.documents import Document, Entity, to_json
@@ -115,9 +116,11 @@ def project_dataset(_: Viewer, project_id: int) -> dict[Side, SideCounts]:
 
 
 @router.get("/projects/{project_id}/report")
-def project_report(_: Viewer, project_id: int) -> dict[str, Any]:
+def project_report(_: Viewer, project_id: int, language: AskedLanguage) -> dict[str, Any]:
     """Tell what pre-labels were worth in a project and whether more labels are, as `nerloop report --json` does."""
-    return report(services().loop, project_id).row()
+    row = report(services().loop, project_id).row()
+    row["advice"]["sentence"] = said(row["advice"]["sentence"], language)
+    return row
 
 
 @router.post("/projects/{project_id}/feedback", status_code=201)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from ml_backend.access import Operator, Viewer
 from ml_backend.fields import ModelName, Strict
+from ml_backend.language import AskedLanguage, Language, said
 from ml_backend.model import services
 from ml_backend.sessions import SESSION_SECONDS, log_in
 from nerloop.annotations import AnnotationStrategy
@@ -115,9 +116,12 @@ def system(_: Viewer) -> System:
 
 
 @router.get("/doctor")
-def doctor(_: Operator) -> list[Check]:
+def doctor(_: Operator, language: AskedLanguage) -> list[Check]:
     """Check every link of the loop, both ways, as `nerloop doctor` does."""
-    return list(examine(services().loop))
+    return [
+        Check(said(check.name, language), check.ok, said(check.seen, language), said(check.fix, language))
+        for check in examine(services().loop)
+    ]
 
 
 @router.get("/label-studio")
@@ -127,10 +131,10 @@ def label_studio(_: Operator) -> FoundLabelStudio:
 
 
 @router.get("/label-studio/projects")
-def label_studio_projects(_: Operator) -> list[LabelStudioProject]:
+def label_studio_projects(_: Operator, language: AskedLanguage) -> list[LabelStudioProject]:
     """List all projects of Label Studio that can be bound, or cannot, and why."""
     loop = services().loop
-    return [_project(loop.label_studio, project) for project in loop.label_studio.projects()]
+    return [_project(loop.label_studio, project, language) for project in loop.label_studio.projects()]
 
 
 @router.post("/label-studio/check")
@@ -160,11 +164,11 @@ def _found(one: LabelStudio) -> FoundLabelStudio:
     return FoundLabelStudio(url=one.url, release=one.version(), user=one.user(), projects=len(one.projects()))
 
 
-def _project(label_studio: LabelStudio, project: Project) -> LabelStudioProject:
+def _project(label_studio: LabelStudio, project: Project, language: Language) -> LabelStudioProject:
     try:
         labels, problem = list(project.label_config.labels), ""
     except BadLabelConfig as error:
-        labels, problem = [], str(error)
+        labels, problem = [], said(str(error), language)
     bound = stored_binding(label_studio, services().settings, project.id)
     return LabelStudioProject(
         project_id=project.id,

@@ -169,12 +169,14 @@ async def _on_error(request: Request, error: NerLoopError) -> JSONResponse:
 
 @app.exception_handler(HTTPException)
 async def _on_http_error(request: Request, error: HTTPException) -> Response:
-    return problems.of_http(error) if problems.is_api(request) else await http_exception_handler(request, error)
+    return (
+        problems.of_http(request, error) if problems.is_api(request) else await http_exception_handler(request, error)
+    )
 
 
 @app.exception_handler(RequestValidationError)
-async def _on_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-    return problems.of_validation(error)  # only the REST API declares what it takes
+async def _on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    return problems.of_validation(request, error)  # only the REST API declares what it takes
 
 
 async def _body(request: Request) -> dict[str, Any]:

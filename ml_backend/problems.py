@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ml_backend.language import language_of, said
 from nerloop.errors import BadInput, FilesRemoved, NerLoopError, ProjectNotFound
 
 logger = logging.getLogger(__name__)
@@ -49,10 +50,12 @@ def is_api(request: Request) -> bool:
     return request.url.path.startswith(PREFIX)
 
 
-def problem(status: int, detail: str) -> JSONResponse:
-    """Return a problem-details answer; `detail` says what to do about it."""
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+def problem(request: Request, status: int, detail: str) -> JSONResponse:
+    """Return a problem-details answer in the request's language; `detail` says what to do about it."""
+    language = language_of(request.headers.get("accept-language", ""))
+    headers = {"Content-Language": language} | ({"WWW-Authenticate": "Bearer"} if status == 401 else {})
+    title, detail = HTTPStatus(status).phrase, said(detail, language)
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
 
 
@@ -61,19 +64,19 @@ def of_error(request: Request, error: NerLoopError) -> JSONResponse:
     status = next((status for kind, status in STATUS if isinstance(error, kind)), 503)
     if status == 503:
         logger.error("%s %s: %s", request.method, request.url.path, error)
-    return problem(status, str(error))
+    return problem(request, status, str(error))
 
 
-def of_validation(error: RequestValidationError) -> JSONResponse:
+def of_validation(request: Request, error: RequestValidationError) -> JSONResponse:
     """Answer with the first field that is wrong; what was sent is not repeated."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    return problem(422, f"field {field!r}: {first['msg']}")
+    return problem(request, 422, f"field {field!r}: {first['msg']}")
 
 
-def of_http(error: HTTPException) -> JSONResponse:
+def of_http(request: Request, error: HTTPException) -> JSONResponse:
     """Answer with what FastAPI itself raises: no such path, no such method, no JSON."""
-    answer = problem(error.status_code, str(error.detail))
+    answer = problem(request, error.status_code, str(error.detail))
     answer.headers.update(error.headers or {})
     return answer
 

@@ -177,7 +177,7 @@ def _refusal(contests: Sequence[Contest], provisional: bool, label_margin: float
     for contest in contests:
         drops = [label for label, change in contest.label_changes.items() if change < -label_margin]
         if drops and contest.version != STARTER_VERSION:  # its idea of a label is LAC's, and nobody chose it
-            named = ", ".join(f"{label} by {-contest.label_changes[label]:.3f}" for label in drops)
+            named = ", ".join(f"{label} {contest.label_changes[label]:+.3f}" for label in drops)
             return f"refused because of labels that drop against {contest.version}: {named} (at most {label_margin})"
     return ""
 

@@ -6,6 +6,7 @@ that whoever enqueues need not import what trains.
 
 import contextlib
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ PREDICT_QUEUE = "predict"
 REFRESH_TIMEOUT_SECONDS = 6 * 3600
 SLICE_SECONDS = 1800  # that a slice of a refresh waits at most, runs at most, and its result is kept
 MEMORY_TIMEOUT_SECONDS = 3600
+OUR_ERRORS = re.compile(r"^nerloop\.errors\.\w+: ")
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,8 @@ class Jobs:
             state = job.get_status()
             result = job.latest_result() if state == "failed" else None
         trace = str(result.exc_string).strip() if result else ""
-        return JobStatus(state.value if state else "unknown", dict(job.meta), trace.rpartition("\n")[2])
+        error = OUR_ERRORS.sub("", trace.rpartition("\n")[2])  # whose words are for people, without the class
+        return JobStatus(state.value if state else "unknown", dict(job.meta), error)
 
     def _forget_failed(self, job_id: str) -> None:
         """Remove a job that failed, whose name would otherwise stay taken until its failure_ttl is over."""

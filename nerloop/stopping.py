@@ -80,8 +80,8 @@ def advice(curve: Sequence[Point]) -> Advice:
     agreement = ", ".join(f"{one:.3f}" for one in kappas) or "–"
     figures = (
         f"the last versions agree with those before by kappa {agreement} (stable: {STABLE_KAPPA} on average of "
-        f"{VERSIONS_IN_A_ROW}), and 100 more texts brought {gain:+.3f} of F1 (95 % interval {low:+.3f} to {high:+.3f}; "
-        f"little: surely below {SMALL_GAIN})"
+        f"{VERSIONS_IN_A_ROW}), and 100 more texts brought {gain:+.3f} of F1 (95 % interval {low:+.3f} to {high:+.3f}, "
+        f"which is little where surely below {SMALL_GAIN})"
     )
     if stable and high < SMALL_GAIN:
         return Advice(True, f"More texts like these will probably change little: {figures}.")

@@ -165,7 +165,7 @@ def _project(loop: Loop, binding: Binding, project: Project) -> Iterator[Check]:
     yield Check(
         f"project {project.id}: annotators are shown what is in production",
         project.model_version == production or not waiting,
-        f"shown {project.model_version or 'nothing'}, in production {production}, {waiting} tasks wait for annotators",
+        f"shown {project.model_version or 'no version'}, in production {production}, {waiting} tasks wait",
         "a refresh of the predictions is on its way or failed; see `nerloop status`",
     )
     for replica, serving in loop.state.replicas().items():
@@ -186,7 +186,9 @@ def _gazetteer(path: Path, project: Project) -> Check:
         return Check(name, False, str(error), "correct that line; until then the terms read before stay")
     labels = {term.label for term in terms.values()}
     unknown = sorted(labels - project.label_config.shown_as(labels).keys())
-    seen = f"{len(terms)} terms in {path}, labels that the project lacks: {', '.join(unknown) or 'none'}"
+    seen = f"{len(terms)} terms in {path}"
+    if unknown:
+        seen += f"; labels that the project lacks: {', '.join(unknown)}"
     return Check(name, not unknown, seen, "correct these labels in the file, or name them in predicted_values")
 
 
@@ -196,13 +198,15 @@ def _webhook(label_studio: LabelStudio, settings: Settings, project: Project, ag
     name = f"project {project.id}: the webhook has our header and events"
     if not ours:
         return Check(name, False, f"no webhook to {url}", again)
-    header = (ours[0].get("headers") or {}).get(SECRET_HEADER, "") == settings.webhook_secret
-    events = not ours[0].get("send_for_all_actions") and set(EVENTS) <= set(ours[0].get("actions") or ())
-    active = bool(ours[0].get("is_active"))
-    seen = (
-        f"header {'right' if header else 'wrong'}, events {'right' if events else 'wrong'}, {'on' if active else 'off'}"
-    )
-    return Check(name, header and events and active and len(ours) == 1, seen, again)
+    hook = ours[0]
+    wrong = {
+        "another header": (hook.get("headers") or {}).get(SECRET_HEADER, "") != settings.webhook_secret,
+        "other events": hook.get("send_for_all_actions") or not set(EVENTS) <= set(hook.get("actions") or ()),
+        "switched off": not hook.get("is_active"),
+        "more than one": len(ours) > 1,
+    }
+    seen = "; ".join(what for what, holds in wrong.items() if holds)
+    return Check(name, not seen, seen or url, again)
 
 
 def _ask(

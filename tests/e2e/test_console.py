@@ -335,6 +335,8 @@ def test_a_correction_is_an_annotation_in_label_studio_which_the_next_model_has_
     panel = tab.locator("section", has_text=f"console · {MODEL}")
     panel.get_by_role("button", name="立即训练").click()
     expect(panel.get_by_text(f"线上：{MODEL}-v1")).to_be_visible(timeout=LONG)
+    expect(panel.get_by_text(re.compile(rf"门禁 \d+ 篇文档.* micro-F1 0\.\d+（{STARTER_VERSION}）"))).to_be_visible()
+    expect(panel.get_by_text("继续标注：")).to_be_visible()
     expect(page.get_by_text(f"已生效：{MODEL}-v1 学过这条反馈")).to_be_visible()
 
     def found() -> int:
@@ -501,7 +503,7 @@ def test_a_project_is_bound_by_the_wizard_and_every_link_is_checked(stack: Sandb
     page.get_by_label("多少新标注触发训练").fill("70")
     page.get_by_role("button", name="绑定", exact=True).click()
 
-    expect(page.get_by_text("ML backend answers here")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("这里能连上 ML 后端")).to_be_visible(timeout=60_000)
     binding = stack.loop.state.binding(made.id)
     assert binding is not None
     assert (binding.model, binding.train_threshold) == ("by-wizard", 70)
@@ -515,7 +517,7 @@ def test_another_label_studio_is_tried_before_it_is_used(stack: Sandbox, page: P
     page.get_by_label("地址").fill(settings.label_studio_url)
     page.get_by_label("令牌").fill("0" * 40)
     page.get_by_role("button", name="检查", exact=True).click()
-    expect(page.get_by_text("refuses this token")).to_be_visible()
+    expect(page.get_by_text("拒绝这个令牌")).to_be_visible()
 
     page.get_by_label("令牌").fill(settings.label_studio_api_key)
     page.get_by_role("button", name="检查", exact=True).click()

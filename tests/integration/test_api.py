@@ -200,6 +200,25 @@ def test_models_and_versions_are_listed_with_what_the_gate_decided(
     check_problem(viewer.get(f"{API}/models/legal/versions"), 404, "legal")
 
 
+def test_it_speaks_chinese_to_who_asks_for_it(
+    viewer: TestClient, operator: TestClient, loop: Loop, tmp_path: Path
+) -> None:
+    register(loop, tmp_path, Decision(False, "refused because micro-F1 is lower"))
+    for client in (viewer, operator):
+        client.headers["Accept-Language"] = "zh-CN,zh;q=0.9,en;q=0.8"
+
+    (version,) = viewer.get(f"{API}/models/medical/versions").json()
+    unknown = viewer.get(f"{API}/models/legal/versions")
+    unlike = viewer.post(f"{API}/predict", json={"texts": []})
+    checks = operator.get(f"{API}/doctor").json()
+
+    assert version["reason"] == "拒绝：micro-F1 更低"
+    check_problem(unknown, 404, "没有模型 'legal'")
+    assert unknown.headers["content-language"] == "zh"
+    check_problem(unlike, 422, "字段 'texts'：至少 1 项")
+    assert "Redis 有回答" in {check["name"] for check in checks}
+
+
 def test_a_fine_tune_is_queued_once(operator: TestClient, loop: Loop) -> None:
     assert operator.post(f"{API}/models/medical/train").json() == {"queued": True}
     assert operator.post(f"{API}/models/medical/train").json() == {"queued": False}

@@ -93,7 +93,7 @@ def test_better_on_average_does_not_excuse_a_label_that_drops():
     assert not decision.promote
     assert decision.contests[0].interval[0] > 0
     assert decision.contests[0].label_changes["DRUG"] == pytest.approx(2 * 150 / 350 - 1, abs=1e-6)
-    assert decision.reason.endswith("labels that drop against medical-v6: DRUG by 0.143 (at most 0.1)")
+    assert decision.reason.endswith("labels that drop against medical-v6: DRUG -0.143 (at most 0.1)")
 
 
 def test_how_much_a_label_may_drop_can_be_set():
@@ -139,7 +139,7 @@ def test_a_label_may_not_drop_in_steps_either():
         rival("medical-v3", best),
     )  # fmt: skip
 
-    assert "labels that drop against medical-v3: DRUG by 0.143" in decision.reason
+    assert "labels that drop against medical-v3: DRUG -0.143" in decision.reason
 
 
 @pytest.mark.parametrize(("documents", "each"), [(29, 2), (30, 1)])
@@ -194,7 +194,7 @@ def test_a_label_that_the_candidate_lacks_though_the_projects_have_it_counts_as_
     decision = decide(gold, found(gold, DRUG=0), NAMES, rival("medical-v6", found(gold, PER=0.2, LOC=0.2)))
 
     assert not decision.promote
-    assert "DRUG by 1.000" in decision.reason
+    assert "DRUG -1.000" in decision.reason
 
 
 def test_a_first_model_is_judged_on_the_whole_task_of_which_the_starter_knows_a_part():
