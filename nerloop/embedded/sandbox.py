@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from dotenv import dotenv_values
 from nerloop.demo import create_project
 from nerloop.documents import Document, labels_of
 from nerloop.embedded.stack import Stack, StackError
+from nerloop.errors import ProjectNotFound
 from nerloop.loop import Loop
 from nerloop.promotions import STARTER_VERSION
 from nerloop.settings import SETTINGS_FILE, Settings
@@ -101,8 +103,9 @@ class Sandbox:
         """
         label_studio = self.loop.label_studio
         for binding in self.loop.state.bindings():
-            for backend in label_studio.ml_backends(binding.project_id):
-                label_studio._call("DELETE", f"api/ml/{backend['id']}")
+            with suppress(ProjectNotFound):  # a test has deleted it
+                for backend in label_studio.ml_backends(binding.project_id):
+                    label_studio._call("DELETE", f"api/ml/{backend['id']}")
 
     def stale(self, project: Project, version: str) -> int:
         """Return how many unannotated tasks annotators would not see a version's prediction of."""
