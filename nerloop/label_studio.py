@@ -61,8 +61,13 @@ class LabelStudio:
 
     @cached_property
     def _http(self) -> Any:
+        # Label Studio's own server sends an answer in two packets and, on a connection that was used before, waits
+        # 40 ms for the first to be acknowledged (Nagle's algorithm). Where TLS is spoken, a proxy answers at once.
+        kept = httpx.Limits(max_keepalive_connections=0 if self.url.startswith("http://") else None)
+        client = httpx.Client(timeout=self._timeout, follow_redirects=True, limits=kept)
         with self._errors_of(f"GET {self.url}"):
-            return Sdk(base_url=self.url, api_key=self._api_key, timeout=self._timeout)._client_wrapper.httpx_client
+            sdk = Sdk(base_url=self.url, api_key=self._api_key, timeout=self._timeout, httpx_client=client)
+            return sdk._client_wrapper.httpx_client
 
     def version(self) -> str:
         """Return the server's release."""
@@ -164,7 +169,7 @@ class LabelStudio:
     def next_task(self, project: Project) -> Task | None:
         """Take the task that Label Studio serves the token's owner next, with its predictions; None at the end."""
         try:
-            row = self._call("GET", f"api/projects/{project.id}/next")
+            row = self._call("GET", f"api/projects/{project.id}/next/")
         except ProjectNotFound:
             return None  # Label Studio answers 404 when nothing is left to label
         return self.task(project, row["id"])
@@ -254,12 +259,12 @@ class LabelStudio:
 
     def ml_backends(self, project_id: int) -> list[Json]:
         """Return the project's ML backend connections as Label Studio gives them."""
-        return list(self._call("GET", "api/ml", params={"project": project_id}))
+        return list(self._call("GET", "api/ml/", params={"project": project_id}))
 
     def save_ml_backend(self, values: Json, backend_id: int | None = None) -> Json:
         """Create or change an ML backend connection; Label Studio calls /health and /setup before it answers."""
         if backend_id is None:
-            return dict(self._call("POST", "api/ml", body=values, once=True))
+            return dict(self._call("POST", "api/ml/", body=values, once=True))
         return dict(self._call("PATCH", f"api/ml/{backend_id}", body=values))
 
     def webhooks(self, project_id: int) -> list[Json]:
@@ -289,7 +294,7 @@ class LabelStudio:
         query = {"filters": {"conjunction": "and", "items": list(conditions)}, "ordering": [order]}
         fields = "task_only" if bare else "all"
         params = {"project": project_id, "query": json.dumps(query), "fields": fields, "page_size": page_size}
-        return dict(self._call("GET", "api/tasks", params=params))
+        return dict(self._call("GET", "api/tasks/", params=params))
 
     def _pages(self, path: str, params: Json, page_size: int) -> Iterator[Json]:
         page = 1
