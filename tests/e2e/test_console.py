@@ -593,6 +593,22 @@ def test_pages_are_in_the_language_and_theme_that_were_chosen(page: Page) -> Non
     expect(page.locator("html")).to_have_attribute("lang", "en")
 
 
+def test_chinese_pages_hold_no_english_sentence(page: Page) -> None:
+    sentence = re.compile(r"(?:\b[A-Za-z][a-z]+\b[ ,;:]+){4}.*")
+    found: list[str] = []
+
+    def look(name: str) -> None:
+        found.extend(f"{name}: {one}" for one in sentence.findall(page.locator("body").inner_text()))
+
+    visit(page, look)
+    page.goto("/connect")
+    page.get_by_role("button", name="开始检查").click()
+    expect(page.get_by_text("Redis 有回答")).to_be_visible(timeout=60_000)
+    look("checks")
+
+    assert found == []
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_phone_shows_every_page_without_scrolling_sideways(page: Page, name: str) -> None:
     page.set_viewport_size({"width": 390, "height": 844})

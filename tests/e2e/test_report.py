@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -78,14 +79,16 @@ def test_what_was_shown_is_known_after_a_refresh_and_after_its_prediction_is_del
         label_studio.create_annotation(unlabelled.id, [], lead_time=1, parent_prediction=kept.predictions[0].id)
 
 
-def test_the_command_shows_each_version_and_what_confidence_was_worth(stack: Sandbox, project: Project) -> None:
+def test_the_command_shows_each_version_and_what_confidence_was_worth(
+    stack: Sandbox, project: Project, tmp_path: Path
+) -> None:
     list(annotate(stack.loop.label_studio, project, GOLD, 12))
     stack.loop.label_studio.create_annotation(
         next(iter(stack.loop.label_studio.tasks(project, annotated=False))).id, [], lead_time=1, parent_prediction=None
     )
 
     found = json.loads(stack.run("report", "--project", str(project.id), "--json").stdout)
-    screen = stack.run("report", "--project", str(project.id)).stdout
+    screen = stack.run("report", "--project", str(project.id), "--plot", str(tmp_path / "curve.svg")).stdout
 
     (version,) = found["versions"]
     shown = sum(version[fate] for fate in ("accepted", "relabelled", "resized", "deleted"))
@@ -93,6 +96,7 @@ def test_the_command_shows_each_version_and_what_confidence_was_worth(stack: San
     assert version["added"] > 0  # drugs and diseases, which the starter does not know
     assert sum(each["count"] for each in found["accepted_by_confidence"]) == shown
     assert STARTER_VERSION in screen and f"{version['accepted'] / shown:.1%}" in screen
+    assert "Learning curve" in (tmp_path / "curve.svg").read_text(encoding="utf-8")
 
 
 def test_blind_tasks_show_nothing_and_tell_what_pre_labels_save(stack: Sandbox) -> None:

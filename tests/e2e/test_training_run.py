@@ -13,6 +13,8 @@ from nerloop.documents import labels_of, read_jsonl, write_jsonl
 from nerloop.embedded.sandbox import Sandbox
 from nerloop.loop import Loop
 from nerloop.models import load_model
+from nerloop.pre_annotation import pre_annotate
+from nerloop.predictor import Predictor
 from nerloop.promotions import STARTER_VERSION
 from nerloop.settings import Settings
 from nerloop.tagger import adapt, weights_key
@@ -97,6 +99,27 @@ def test_a_first_model_that_few_documents_judged_is_provisional_and_says_by_what
     assert [contest.version for contest in version.contests] == [version.parent] == [STARTER_VERSION]
     assert version.contests[0].labels == tuple(labels_of(GOLD))
     assert "provisional: fewer than 30 documents or 100 entities" in version.reason
+
+
+@pytest.mark.usefixtures("said_first")
+def test_where_a_precision_is_asked_for_annotators_are_spared_what_the_version_is_less_sure_of(
+    stack: Sandbox, loop: Loop
+) -> None:
+    asked = Settings.load({**stack.environ, "NERLOOP_DEV_SHARE": "0.5", "NERLOOP_TARGET_PRECISION": "1"})
+
+    version, _ = run(Loop(asked))
+
+    tagger = load_model(str(version), loop).tagger
+    assert tagger.thresholds
+    config = loop.label_studio.project(loop.state.bindings()[0].project_id).label_config
+    texts = [document.text for document in GOLD]
+    predictor = Predictor(tagger, str(version))
+    found = [entity for prediction in predictor.predict(texts) for entity in prediction.entities]
+    shown = [
+        entity for prediction, _ in pre_annotate(predictor, config, texts, asked) for entity in prediction.entities
+    ]
+    assert 0 < len(shown) < len(found)
+    assert all((entity.score or 0) > tagger.thresholds.get(entity.label, 0) for entity in shown)
 
 
 @pytest.mark.usefixtures("said_first")

@@ -308,8 +308,8 @@ def test_how_a_fine_tune_goes_on_is_sent_as_it_changes_until_it_has_ended(
     read = threading.Event()
     training = api._training
 
-    def noted(loop: Loop, model: str) -> api.Training:
-        found = training(loop, model)
+    def noted(loop: Loop, model: str, language: Language) -> api.Training:
+        found = training(loop, model, language)
         read.set()
         return found
 
