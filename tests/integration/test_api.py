@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from ml_backend import api, api_system
 from ml_backend import model as backend_model
 from ml_backend.app import MAX_API_BODY_BYTES, app
+from ml_backend.language import Language
 from ml_backend.services import Services
 from nerloop import checkpoint
 from nerloop.embedded.sandbox import wait_until
