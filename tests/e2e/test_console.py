@@ -347,7 +347,7 @@ def test_a_correction_is_an_annotation_in_label_studio_which_the_next_model_has_
 
     page.goto("/try")
     choose(page, "模型", MODEL)
-    wait_until(lambda: found() == 1, 60, "the replica to serve what was learned")
+    wait_until(lambda: found() == 1, LONG / 1000, "the replica to serve what was learned")
     choose(page, "版本", f"{MODEL}-v1")
     expect(page.locator("mark", has_text=SURFACE)).to_be_visible()
     page.get_by_role("switch", name="对比另一个模型").click()
@@ -362,7 +362,7 @@ def test_a_correction_is_an_annotation_in_label_studio_which_the_next_model_has_
     expect(panel.get_by_text(f"线上：{STARTER_VERSION}")).to_be_visible()
     expect(panel.get_by_text("自动晋升已暂停")).to_contain_text("看看差别")
     choose(page, "版本", "线上版本")
-    wait_until(lambda: found() == 0, 60, "the replica to serve the starter")
+    wait_until(lambda: found() == 0, LONG / 1000, "the replica to serve the starter")
 
 
 def report_error(page: Page, text: str) -> None:

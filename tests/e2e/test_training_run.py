@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from nerloop import checkpoint
+from nerloop import checkpoint, thresholds
 from nerloop.cli import cli
 from nerloop.demo import DEMO_FOLDER, annotate, create_project
 from nerloop.documents import labels_of, read_jsonl, write_jsonl
@@ -103,8 +103,9 @@ def test_a_first_model_that_few_documents_judged_is_provisional_and_says_by_what
 
 @pytest.mark.usefixtures("said_first")
 def test_where_a_precision_is_asked_for_annotators_are_spared_what_the_version_is_less_sure_of(
-    stack: Sandbox, loop: Loop
+    stack: Sandbox, loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(thresholds, "MIN_ENTITIES", 5)  # few texts are labelled here
     asked = Settings.load({**stack.environ, "NERLOOP_DEV_SHARE": "0.5", "NERLOOP_TARGET_PRECISION": "1"})
 
     version, _ = run(Loop(asked))

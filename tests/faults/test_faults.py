@@ -14,15 +14,13 @@ import httpx
 import psutil
 from rig import HEAL_SECONDS, Rig
 
-from nerloop import checkpoint
 from nerloop.demo import DEMO_FOLDER
 from nerloop.documents import read_jsonl
 from nerloop.embedded.sandbox import wait_until
 from nerloop.embedded.stack import Stack
 from nerloop.gate import Decision
 from nerloop.jobs import fine_tune_id
-from nerloop.starter import starter
-from nerloop.versions import Candidate, ModelVersion
+from nerloop.versions import Candidate
 from sync.connect import SECRET_HEADER
 from sync.push import push
 
@@ -168,37 +166,29 @@ def _has_ended(rig: Rig, model: str) -> bool:
 def test_a_version_in_the_registry_is_damaged(rig: Rig, tmp_path: Path) -> None:
     name = model()
     project = rig.project(name, GOLD, LABELS)
-    first = _registered(rig, name, tmp_path / "first")
-    assert push(rig.loop, first) == "promoted"
-    second = _registered(rig, name, tmp_path / "second")
+    rig.label(project, GOLD, LABELS)
+    rig.wait_until_promoted(name)
+    rig.check_converged(project, name)
+    registry = rig.loop.registry
+    first = registry.production(name)
+    assert first.version is not None
+    whole = registry.download(first.version, tmp_path)
+    (tmp_path / "dataset.jsonl").touch()
+    manifest = registry.runs.last_manifest(name)
+    candidate = Candidate(whole, first.version.labels, "", first.name, first.generation, {})
+    second = registry.register(name, candidate, tmp_path / "dataset.jsonl", manifest, Decision(True, "a test"))
     (weights,) = rig.home.with_name("artifacts").rglob(f"{second.run_id}/artifacts/checkpoint/pytorch_model.bin")
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
-    wait_until(lambda: _all_serve(rig, name, first), HEAL_SECONDS, "both replicas to serve the whole one")
 
     assert push(rig.loop, second) == "promoted"
 
     wait_until(lambda: [ready.get("refused", {}).get(name, {}).get("version") for ready in rig.readiness()]
                == [str(second)] * 2, HEAL_SECONDS, "both replicas to refuse it")  # fmt: skip
-    assert _all_serve(rig, name, first)
-    rig.label(project, GOLD, LABELS)
+    assert {ready["serving"][name] for ready in rig.readiness()} == {first.name}
+    rig.stack.run("train", "--model", name)
     rig.wait_until_promoted(name, 3)
     rig.check_converged(project, name, versions=3, damaged=str(second))
     assert not any(name in ready["refused"] for ready in rig.readiness())
-
-
-def _registered(rig: Rig, model: str, folder: Path) -> ModelVersion:
-    """Register the starter as a version of a model that passed the gate over what is in production."""
-    checkpoint.save(starter(), checkpoint.Provenance("lac", ""), folder)
-    replaces = rig.loop.registry.production(model)
-    labels = starter().decoder.labels
-    candidate = Candidate(folder, labels, "", replaces.name, replaces.generation, {})
-    dataset = folder.with_suffix(".jsonl")
-    dataset.touch()
-    return rig.loop.registry.register(model, candidate, dataset, {}, Decision(True, "a test"))
-
-
-def _all_serve(rig: Rig, model: str, version: ModelVersion) -> bool:
-    return {ready.get("serving", {}).get(model) for ready in rig.readiness()} == {str(version)}
 
 
 def test_two_workers_have_the_same_job(rig: Rig) -> None:
