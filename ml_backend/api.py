@@ -160,12 +160,12 @@ def training(_: Viewer, model: KnownModel, language: AskedLanguage) -> Training:
 async def training_events(_: Viewer, model: KnownModel, language: AskedLanguage) -> AsyncIterator[ServerSentEvent]:
     """Send how far a model's fine-tune is whenever that changes (server-sent events), until it has ended."""
     loop = services().loop
-    said = None
-    while said is None or said.state in {"queued", "started"}:
+    sent = None
+    while sent is None or sent.state in {"queued", "started"}:
         now = await run_in_threadpool(_training, loop, model, language)
-        if now != said:
+        if now != sent:
             yield ServerSentEvent(data=now.model_dump(), event="training")
-            said = now
+            sent = now
         await asyncio.sleep(SECONDS_BETWEEN_EVENTS)
 
 

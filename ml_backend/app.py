@@ -169,9 +169,9 @@ async def _on_error(request: Request, error: NerLoopError) -> JSONResponse:
 
 @app.exception_handler(HTTPException)
 async def _on_http_error(request: Request, error: HTTPException) -> Response:
-    return (
-        problems.of_http(request, error) if problems.is_api(request) else await http_exception_handler(request, error)
-    )
+    if problems.is_api(request):
+        return problems.of_http(request, error)
+    return await http_exception_handler(request, error)
 
 
 @app.exception_handler(RequestValidationError)

@@ -63,8 +63,8 @@ CHINESE: dict[str, str] = {
         "nobody can log in: set NERLOOP_SESSION_SECRET for the ML backend, to the same long random text on every "
         "replica (`openssl rand -hex 20` makes one)"
     ): (
-        "现在谁也无法登录：请给 ML 后端设置 NERLOOP_SESSION_SECRET，每个副本都用同一段很长的随机文本（`openssl rand -"
-        "hex 20` 可以生成）"
+        "现在谁也无法登录：请给 ML 后端设置 NERLOOP_SESSION_SECRET，每个副本都用同一段很长的随机文本（`openssl rand "
+        "-hex 20` 可以生成）"
     ),
     # What is asked for (ml_backend/api*.py, ml_backend/problems.py, ml_backend/services.py)
     "there is no model {}; GET /api/v1/models lists them": "没有模型 {}；GET /api/v1/models 会列出所有模型",
@@ -158,7 +158,6 @@ CHINESE: dict[str, str] = {
         "{} 从未上线；`nerloop promote {} --why …` 可以让它上线"
     ),
     "no project is connected to model {}; see `nerloop status`": "没有项目接入模型 {}，见 `nerloop status`",
-    "no project is connected to model {}": "没有项目接入模型 {}",
     "{} is no version of {}; give {}-v and its number, or {}": "{} 不是 {} 的版本；请给出 {}-v 加编号，或 {}",
     "production of {} changed at the same moment, to {}{}: look at it, then run this again": (
         "{} 的线上版本同时变成了 {}{}：请看一下再重试"
@@ -206,8 +205,8 @@ CHINESE: dict[str, str] = {
         "ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false (both); elsewhere exempt your subnet as "
         "docker-compose.yml does"
     ): (
-        "{}：Label Studio 拒绝本机和内网地址。如果都在一台机器上，启动它时设置 ML_BLOCK_LOCAL_IP=false 和 SSRF_PROTEC"
-        "TION_ENABLED=false（两个都要）；否则像 docker-compose.yml 那样放行你的子网"
+        "{}：Label Studio 拒绝本机和内网地址。如果都在一台机器上，启动它时设置 ML_BLOCK_LOCAL_IP=false 和 "
+        "SSRF_PROTECTION_ENABLED=false（两个都要）；否则像 docker-compose.yml 那样放行你的子网"
     ),
     "{}: {}; it does not exist, or the token's owner may not see it": "{}：{}；它不存在，或者令牌的主人看不到它",
     "{}: Label Studio answered {}: {}; see its log": "{}：Label Studio 回答 {}：{}；请看它的日志",
@@ -321,8 +320,8 @@ CHINESE: dict[str, str] = {
         "with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false, or exempt the subnet as docker-compose.yml "
         "does; then {}"
     ): (
-        "Label Studio 要能从它自己的机器访问 NERLOOP_BACKEND_URL；本机或内网地址请在启动它时设置 ML_BLOCK_LOCAL_IP=fa"
-        "lse 和 SSRF_PROTECTION_ENABLED=false，或像 docker-compose.yml 那样放行子网；然后运行 {}"
+        "Label Studio 要能从它自己的机器访问 NERLOOP_BACKEND_URL；本机或内网地址请在启动它时设置 "
+        "ML_BLOCK_LOCAL_IP=false 和 SSRF_PROTECTION_ENABLED=false，或像 docker-compose.yml 那样放行子网；然后运行 {}"
     ),
     "project {}: its decoder can learn its labels": "项目 {}：解码器能学会它的标注",
     "{} entities of the newest version's texts overlap others": "最新版本的文本中有 {} 个实体与其他实体重叠",

@@ -22,18 +22,13 @@ NEXT = "; "  # between the parts of a sentence
 _ANYTHING, _WITHIN_A_PART = "(.*?)", "((?:(?!; ).)*?)"
 
 
-def language_of(accepted: str) -> Language:
-    """Return the language that an `Accept-Language` header prefers, English where it names neither."""
-    best = parse_accept_header(accepted, LanguageAccept).best_match(["en", "zh"], default="en")
+def language_of(accept_language: Annotated[str, Header()] = "") -> Language:
+    """Return the language that a request's `Accept-Language` prefers, English where it names neither."""
+    best = parse_accept_header(accept_language, LanguageAccept).best_match(["en", "zh"], default="en")
     return "zh" if best == "zh" else "en"
 
 
-def asked_language(accept_language: Annotated[str, Header()] = "") -> Language:
-    """Return the language of a request."""
-    return language_of(accept_language)
-
-
-AskedLanguage = Annotated[Language, Depends(asked_language)]
+AskedLanguage = Annotated[Language, Depends(language_of)]
 
 
 @cache

@@ -56,10 +56,7 @@ def annotate(
             return
         if task.text not in entities_of:
             raise BadInput(f"task {task.id} is not in the gold file; `demo annotate` works on the project made from it")
-        shown = list(task.predictions)
-        if len(shown) > 1:  # rarely, so that the project is not asked about each task
-            version = label_studio.project(project.id).model_version
-            shown = [prediction for prediction in shown if prediction.model_version == version]
+        shown = [p for p in task.predictions if p.model_version == label_studio.project(project.id).model_version]
         gold_entities = entities_of[task.text]
         lead_time = _lead_time(dice, task.text, gold_entities, shown[-1].entities if shown else ())
         yield label_studio.create_annotation(

@@ -111,9 +111,8 @@ class ServingModels:
 
         Raises `RegistryError` where the registry cannot be asked, or the version is refused for now.
         """
-        name = version_name(
-            model, self._registry.promotion_log(model).number
-        )  # one request, of each model at each poll
+        # Asked of each model at each poll, hence by one request.
+        name = version_name(model, self._registry.promotion_log(model).number)
         refusal = self._refusals.get(model)
         if self.versions().get(model) == name and not self._is_makeshift(model):
             self._refusals.pop(model, None)

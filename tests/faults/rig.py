@@ -186,7 +186,9 @@ class Rig:
     def label(self, project: Project, gold: Sequence[Document], count: int) -> None:
         """Submit the gold entities of the project's first tasks, each as who corrected what the model proposes."""
         label_studio, entities_of = self.loop.label_studio, {document.text: document.entities for document in gold}
-        for task in list(itertools.islice(label_studio.tasks(project), count)):
+        tasks = list(itertools.islice(label_studio.tasks(project), count))
+        assert len(tasks) == count
+        for task in tasks:
             regions = project.label_config.regions(task.text or "", entities_of[task.text or ""])
             shown = task.predictions[-1].id
             label_studio.create_annotation(task.id, regions, lead_time=5, parent_prediction=shown)

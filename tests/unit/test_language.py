@@ -18,10 +18,13 @@ from nerloop.stopping import Point, advice
 
 ROOT = Path(ml_backend.__file__).parents[1]
 SPOKEN = [  # what people meet on the console's pages, and not in the shell or in Label Studio alone
-    *(f"ml_backend/{name}.py" for name in ("access", "api", "api_projects", "api_system", "problems", "sessions")),
+    *(
+        f"ml_backend/{name}.py"
+        for name in ("access", "api", "api_projects", "api_system", "problems", "services", "sessions")
+    ),
     *(f"nerloop/{name}.py" for name in ("checkpoint", "documents", "jobs", "label_config", "label_studio")),
     *(f"nerloop/{name}.py" for name in ("label_studio_account", "mlflow_door", "promotions", "registry", "serving")),
-    "nerloop/versions.py",
+    *(f"nerloop/{name}.py" for name in ("gazetteer", "versions")),
     *(f"sync/{name}.py" for name in ("connect", "doctor", "feedback", "judge", "label_copy", "push")),
 ]
 KINDS = {name for name, kind in vars(errors).items() if isinstance(kind, type)} | {
