@@ -1,13 +1,17 @@
 """Fixtures that start real servers. A server that cannot start fails the test: nothing is skipped in silence."""
 
+import hashlib
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from nerloop.embedded.sandbox import Sandbox, free_port
+from nerloop.embedded.servers import LABEL_STUDIO
 from nerloop.loop import Loop
 from nerloop.settings import Settings
 
@@ -30,10 +34,34 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+def label_studio_database(pytestconfig: pytest.Config) -> Path:
+    """An empty database of Label Studio's; its migrations take a minute, so that stacks start on a copy."""
+    pinned = (pytestconfig.rootpath / "requirements-label-studio.txt").read_bytes()
+    folder = pytestconfig.cache.mkdir(f"label-studio-{hashlib.sha256(pinned).hexdigest()[:12]}")
+    made, making = folder / "label_studio.sqlite3", folder / "making"
+    with FileLock(folder / "lock"):  # workers share it
+        if not made.exists():
+            shutil.rmtree(making, ignore_errors=True)
+            migrating = [LABEL_STUDIO, "user", "--username", "nobody", "--data-dir", making]
+            subprocess.run(migrating, check=True, capture_output=True)
+            (making / made.name).rename(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def migrated_home(tmp_path_factory: pytest.TempPathFactory, label_studio_database: Path) -> Path:
+    """A home folder for a stack, with nothing in it but Label Studio's empty database."""
+    home = tmp_path_factory.mktemp("stack") / "home"
+    (home / "label-studio").mkdir(parents=True)
+    shutil.copy(label_studio_database, home / "label-studio")
+    return home
+
+
+@pytest.fixture(scope="session")
+def stack(migrated_home: Path) -> Iterator[Sandbox]:
     """A whole running stack without the demo project; what waits elsewhere (old predictions, pauses) is short here."""
     running = Sandbox(
-        tmp_path_factory.mktemp("stack") / "home",
+        migrated_home,
         NERLOOP_GRACE_SECONDS="0",
         NERLOOP_RECONCILE_SECONDS="10",
         NERLOOP_POLL_SECONDS="2",

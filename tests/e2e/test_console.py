@@ -340,9 +340,9 @@ def test_a_correction_is_an_annotation_in_label_studio_which_the_next_model_has_
     expect(page.get_by_text(f"已生效：{MODEL}-v1 学过这条反馈")).to_be_visible()
 
     def found() -> int:
-        type_text(page, "")
-        type_text(page, text)
-        expect(page.locator(".text").first).to_have_text(text)
+        for typed in ("", text):  # each is waited for: the page does not ask again about the text that it has
+            type_text(page, typed)
+            expect(page.locator(".text").first).to_have_text(typed)
         return page.locator("mark", has_text=SURFACE).count()
 
     page.goto("/try")

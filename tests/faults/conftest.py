@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rig import Rig
@@ -10,9 +11,9 @@ ROW = "row of the table of faults"
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+def running(migrated_home: Path) -> Iterator[Rig]:
     """The processes, once."""
-    started = Rig(tmp_path_factory.mktemp("faults"))
+    started = Rig(migrated_home)
     yield started
     started.close()
 

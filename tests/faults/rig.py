@@ -101,8 +101,8 @@ class Server:
 class Rig:
     """A running stack, a second replica, an MLflow server, and a client that predicts throughout."""
 
-    def __init__(self, folder: Path) -> None:
-        self.home = folder / "home"
+    def __init__(self, home: Path) -> None:
+        self.home, folder = home, home.parent
         self.faults = folder / "faults"
         (self.faults / "die").mkdir(parents=True)
         port = free_port()
