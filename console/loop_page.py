@@ -227,10 +227,11 @@ class ProjectPanel:
             cell(name, "nowrap")
             cell(self._view.local_time(version["created_at"]), "nowrap")
             cell("–" if version["gate_f1"] is None else f"{version['gate_f1']:.3f}")
-            cell(t(f"decision_{version['decision']}") if version["decision"] else "–", "nowrap")
+            decision = t(f"decision_{version['decision']}") if version["decision"] else "–"
+            cell(f"{decision} · {t('files_removed')}" if version["files_removed"] else decision, "nowrap")
             if self._view.is_operator:
                 with cell(classes="nowrap"):
-                    if not version["in_production"]:
+                    if not (version["in_production"] or version["files_removed"]):
                         name = version["version"]
                         ui.button(t("promote"), on_click=lambda: self._promote(name)).props("flat dense no-caps").props(
                             f'aria-label="{t("promote")} {name}"'

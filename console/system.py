@@ -32,6 +32,8 @@ class SystemPanel:
                 for model, version in sorted(serving.items()):
                     if models.get(model, version) != version:
                         ui.label(f"{model}: {version}, {t('behind', version=models[model])}").classes("warning")
+                for refused in system["refused"].get(name, {}).values():
+                    ui.label(t("refuses", **refused)).classes("warning")
             if not system["workers"]:
                 ui.label(t("no_worker")).classes("warning")
             for worker in system["workers"]:

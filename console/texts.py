@@ -170,6 +170,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "decision_promoted": ("已晋升", "promoted"),
     "decision_rejected": ("未通过", "rejected"),
     "decision_superseded": ("已被取代", "superseded"),
+    "files_removed": ("文件已清理", "files removed"),
     "no_versions": ("还没有训练过版本。", "No version has been trained yet."),
     "learning_curve": ("学习曲线：F1 与标注量", "Learning curve: F1 against labels"),
     "documents": ("文本", "documents"),
@@ -201,6 +202,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "nothing_loaded": ("未加载模型", "no model loaded"),
     "no_replica": ("没有后端副本在运行", "No replica of the ML backend is alive"),
     "no_worker": ("没有工作进程在运行", "No worker is alive"),
+    "refuses": ("无法提供 {version}：{reason}", "cannot serve {version}: {reason}"),
     "behind": ("应为 {version}", "should be {version}"),
     "open_project": ("打开项目", "Open the project"),
     # Data

@@ -115,7 +115,8 @@ class TryPage:
         async with self._view.told():
             versions = await self._view.api.get(f"/models/{model}/versions")
             if side.model.value == model:
-                side.version.set_options(production | {row["version"]: row["version"] for row in versions})
+                there = [row["version"] for row in versions if not row["files_removed"]]
+                side.version.set_options(production | dict(zip(there, there, strict=True)))
 
     async def _label(self) -> None:
         self._asked += 1

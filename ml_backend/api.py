@@ -64,7 +64,10 @@ class ModelRow(BaseModel):
 
 
 class VersionRow(BaseModel):
-    """A candidate that was trained: what the gate decided about it, and why."""
+    """A candidate that was trained: what the gate decided about it, and why.
+
+    `files_removed` is when retention removed its files, `begun` before that, and empty while they are there.
+    """
 
     version: str
     created_at: str | None
@@ -74,6 +77,7 @@ class VersionRow(BaseModel):
     reason: str
     provisional: bool
     in_production: bool
+    files_removed: str
 
 
 class Training(BaseModel):
@@ -245,4 +249,5 @@ def _version_row(version: ModelVersion, serves: str, language: Language) -> Vers
         reason=said(version.reason, language),
         provisional=version.provisional,
         in_production=str(version) == serves,
+        files_removed=version.files_removed,
     )

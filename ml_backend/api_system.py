@@ -53,10 +53,21 @@ class Me(BaseModel):
     role: Role
 
 
+class RefusedVersion(BaseModel):
+    """A version that cannot be served, and why; it is tried again."""
+
+    version: str
+    reason: str
+
+
 class System(BaseModel):
-    """The processes that are alive: replicas of the ML backend with {model: version} they serve, and workers."""
+    """The processes that are alive: replicas of the ML backend with {model: version} they serve, and workers.
+
+    `refused` is what is in production but a replica cannot serve: {replica: {model: which version, and why}}.
+    """
 
     replicas: dict[str, dict[str, str]]
+    refused: dict[str, dict[str, RefusedVersion]]
     workers: list[WorkerStatus]
 
 
@@ -109,10 +120,18 @@ def me(user: Viewer) -> Me:
 
 
 @router.get("/system")
-def system(_: Viewer) -> System:
+def system(_: Viewer, language: AskedLanguage) -> System:
     """List the replicas and the workers that are alive."""
     loop = services().loop
-    return System(replicas=loop.state.replicas(), workers=loop.jobs.workers())
+    refused = {
+        replica: {
+            model: RefusedVersion(version=one["version"], reason=said(one["reason"], language))
+            for model, one in models.items()
+        }
+        for replica, models in loop.state.refused().items()
+        if models
+    }
+    return System(replicas=loop.state.replicas(), refused=refused, workers=loop.jobs.workers())
 
 
 @router.get("/doctor")

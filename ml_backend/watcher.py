@@ -76,7 +76,8 @@ class Watcher:
                 self._services.loop.terms.update(binding.model)
                 if binding.model not in serving.versions() and serving.has_room():
                     self._follow(binding.model)
-            state.beat(self._replica, serving.versions(), 3 * self._services.settings.poll_seconds)
+            seconds = 3 * self._services.settings.poll_seconds
+            state.beat(self._replica, serving.versions(), serving.refused(), seconds)
         except NerLoopError as error:
             logger.warning("Watching for promotions: %s", error)
         except Exception:  # a replica that stopped watching would serve old versions for ever

@@ -7,6 +7,7 @@ nerloop:memory-basis:MODEL   str  fingerprint of the labels and settings that th
 nerloop:memory-pending:MODEL set  surfaces that stored predictions may not show as the memory has them
 nerloop:feedback:PROJECT     lock  of who stores error feedback on a project, gone by itself
 nerloop:replica:ID           str   {model: version} a backend replica serves; gone when the replica is
+nerloop:refused:ID           str   {model: {version, reason}} of what is in production but it cannot serve; likewise
 nerloop:promotions           channel, says that a model's production has changed (a hint)
 nerloop:memories             channel, says that a model's label memory has changed (a hint)
 """
@@ -15,7 +16,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import cast
+from typing import Any, cast
 
 from redis import Redis
 
@@ -28,6 +29,7 @@ from nerloop.tagging import DecoderKind
 BINDINGS = "nerloop:bindings"
 PROMOTIONS_CHANNEL = "nerloop:promotions"
 MEMORIES_CHANNEL = "nerloop:memories"
+REPLICA, REFUSED = "nerloop:replica:", "nerloop:refused:"  # before a replica's id
 
 # By Redis's own clock, so that it does not matter whether those of our machines agree.
 NOTE = """
@@ -220,18 +222,29 @@ class ProjectState:
         with redis_errors():
             self._redis.publish(PROMOTIONS_CHANNEL, model)
 
-    def beat(self, replica: str, serving: dict[str, str], seconds: int) -> None:
-        """Say what a replica serves; forgotten after `seconds` without another beat."""
-        with redis_errors():
-            self._redis.set(f"nerloop:replica:{replica}", json.dumps(serving), ex=seconds)
+    def beat(self, replica: str, serving: dict[str, str], refused: dict[str, dict[str, str]], seconds: int) -> None:
+        """Say what a replica serves and refuses, as `ServingModels` has it; forgotten `seconds` after the last beat."""
+        with redis_errors(), self._redis.pipeline() as pipe:
+            pipe.set(f"{REPLICA}{replica}", json.dumps(serving), ex=seconds)
+            pipe.set(f"{REFUSED}{replica}", json.dumps(refused), ex=seconds)
+            pipe.execute()
 
     def replicas(self) -> dict[str, dict[str, str]]:
         """Return {replica: {model: version}} of the replicas that are alive."""
+        return self._of_replicas(REPLICA)
+
+    def refused(self) -> dict[str, dict[str, dict[str, str]]]:
+        """Return {replica: {model: {"version", "reason"}}} of what replicas that are alive cannot serve."""
+        return self._of_replicas(REFUSED)
+
+    def _of_replicas(self, prefix: str) -> dict[str, Any]:
         with redis_errors():
-            keys = list(self._redis.scan_iter("nerloop:replica:*"))
+            keys = list(self._redis.scan_iter(f"{prefix}*"))
             values = cast(list[bytes | None], self._redis.mget(keys)) if keys else []
         return {
-            key.decode().rpartition(":")[2]: json.loads(value) for key, value in zip(keys, values, strict=True) if value
+            key.decode().removeprefix(prefix): json.loads(value)
+            for key, value in zip(keys, values, strict=True)
+            if value
         }
 
 

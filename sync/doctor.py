@@ -168,12 +168,17 @@ def _project(loop: Loop, binding: Binding, project: Project) -> Iterator[Check]:
         f"shown {project.model_version or 'no version'}, in production {production}, {waiting} tasks wait",
         "a refresh of the predictions is on its way or failed; see `nerloop status`",
     )
+    refused = loop.state.refused()
     for replica, serving in loop.state.replicas().items():
         version = serving.get(binding.model)
+        seen = version or "not in memory now; it is loaded when somebody asks for it"
+        refusal = refused.get(replica, {}).get(binding.model)
+        if refusal:
+            seen = f"{version or 'none'}; {refusal['version']} is refused: {refusal['reason']}"
         yield Check(
             f"replica {replica} serves {production}",
-            version in {production, None},
-            version or "not in memory now; it is loaded when somebody asks for it",
+            version in {production, None} and not refusal,
+            seen,
             "it follows within seconds; see its log if it does not",
         )
 

@@ -49,6 +49,7 @@ def _as_json(loop: Loop) -> dict[str, Any]:
         "backend_url": loop.settings.backend_url,
         "processes": Stack(loop.settings).status(),
         "replicas": loop.state.replicas(),
+        "refused": loop.state.refused(),
         "projects": [asdict(project) for project in project_statuses(loop)],
     }
 
@@ -68,10 +69,13 @@ def _screen(loop: Loop) -> RenderableType:
     projects = project_statuses(loop)
     if not projects:
         return Group(head, Text("No project is connected; run `nerloop connect --project ID`."))
-    return Group(head, *(_project_table(project, loop.state.replicas()) for project in projects))
+    replicas, refused = loop.state.replicas(), loop.state.refused()
+    return Group(head, *(_project_table(project, replicas, refused) for project in projects))
 
 
-def _project_table(project: ProjectStatus, replicas: dict[str, dict[str, str]]) -> Table:
+def _project_table(
+    project: ProjectStatus, replicas: dict[str, dict[str, str]], refused: dict[str, dict[str, dict[str, str]]]
+) -> Table:
     table = Table(title=f"{project.title} → model {project.model}", title_justify="left", show_header=False)
     bar = ProgressBar(
         total=project.train_threshold, completed=min(project.new_labels, project.train_threshold), width=30
@@ -82,6 +86,10 @@ def _project_table(project: ProjectStatus, replicas: dict[str, dict[str, str]]) 
     f1 += ", provisional" if project.provisional else ""
     serving = ", ".join(sorted({versions.get(project.model, "–") for versions in replicas.values()})) or "no replica"
     table.add_row("production", f"{project.production}{f1}   (replicas serve {serving})")
+    for replica, models in refused.items():
+        if refusal := models.get(project.model):
+            said = f"by replica {replica}: {refusal['version']}: {refusal['reason']}"
+            table.add_row("refused", Text(said, style="red"))
     if project.change_kind in {"forced", "rollback"}:
         table.add_row("by hand", Text(project.change))
     if project.paused:

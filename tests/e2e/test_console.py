@@ -14,13 +14,17 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request, expect, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
+from nerloop import checkpoint
 from nerloop.demo import DEMO_FOLDER, annotate, create_project
 from nerloop.documents import Document, labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
+from nerloop.gate import Decision
 from nerloop.promotions import STARTER_VERSION
 from nerloop.split import side_of
+from nerloop.starter import fresh_starter
 from nerloop.tasks import Project
 from nerloop.users import Users
+from nerloop.versions import Candidate
 
 GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[80:160]
 MODEL = "shown"
@@ -363,6 +367,32 @@ def test_a_correction_is_an_annotation_in_label_studio_which_the_next_model_has_
     expect(panel.get_by_text("自动晋升已暂停")).to_contain_text("看看差别")
     choose(page, "版本", "线上版本")
     wait_until(lambda: found() == 0, LONG / 1000, "the replica to serve the starter")
+
+
+def test_a_version_without_files_is_not_offered_and_the_page_says_what_a_replica_cannot_serve(
+    stack: Sandbox, page: Page, tmp_path: Path
+) -> None:
+    registry = stack.loop.registry
+    checkpoint.save(fresh_starter(), checkpoint.Provenance("lac", ""), tmp_path / "made")
+    (tmp_path / "dataset.jsonl").touch()
+    candidate = Candidate(tmp_path / "made", ("PER",), "", STARTER_VERSION, 0, {"gate_f1": 0.5})
+    kept, removed = (
+        registry.register(MODEL, candidate, tmp_path / "dataset.jsonl", {}, Decision(False, "worse")) for _ in range(2)
+    )
+    registry.mark_files(removed, "2026-01-01")
+    stack.loop.state.beat("elsewhere", {}, {MODEL: {"version": str(kept), "reason": "a damaged file"}}, seconds=60)
+
+    choose(page, "模型", MODEL)
+    choose(page, "版本", str(kept))
+    page.get_by_role("combobox", name="版本").first.click()
+    expect(page.get_by_role("option", name=str(kept), exact=True)).to_be_visible()
+    expect(page.get_by_role("option", name=str(removed), exact=True)).to_have_count(0)
+
+    page.goto("/loop")
+    expect(page.get_by_role("row", name=re.compile(f"{removed}.*未通过 · 文件已清理"))).to_be_visible()
+    expect(page.get_by_role("button", name=f"晋升 {kept}")).to_be_visible()
+    expect(page.get_by_role("button", name=f"晋升 {removed}")).to_have_count(0)
+    expect(page.get_by_text(f"无法提供 {kept}：a damaged file")).to_be_visible()
 
 
 def report_error(page: Page, text: str) -> None:

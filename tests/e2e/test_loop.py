@@ -180,6 +180,17 @@ def test_doctor_finds_nothing_wrong(stack: Sandbox, demo_turn: Turn) -> None:
     assert checked.returncode == 0, checked.stdout
 
 
+def test_doctor_names_what_a_replica_cannot_serve(stack: Sandbox, demo_turn: Turn) -> None:
+    model = demo_turn.status["model"]
+    refused = {model: {"version": f"{model}-v1", "reason": "a damaged file"}}
+    stack.loop.state.beat("elsewhere", {model: STARTER_VERSION}, refused, seconds=60)
+
+    checked = stack.run("doctor", check=False)
+
+    assert checked.returncode == 1
+    assert f"{model}-v1 is refused: a damaged file" in " ".join(checked.stdout.split())
+
+
 def test_secrets_are_in_no_log_and_readable_by_their_owner_only(stack: Sandbox, demo_turn: Turn) -> None:
     settings = stack.loop.settings
     secrets = {

@@ -187,16 +187,17 @@ def test_models_and_versions_are_listed_with_what_the_gate_decided(
     viewer: TestClient, loop: Loop, tmp_path: Path
 ) -> None:
     loop.registry.promote(register(loop, tmp_path, Decision(True, "better")))
-    register(loop, tmp_path, Decision(False, "worse"))
+    loop.registry.mark_files(register(loop, tmp_path, Decision(False, "worse")), "2026-01-01")
 
     models = {row["model"]: row for row in viewer.get(f"{API}/models").json()}
     versions = viewer.get(f"{API}/models/medical/versions").json()
 
     assert models["medical"] == {"model": "medical", "production": "medical-v1", "projects": [1]}
     assert models["lac"]["production"] == STARTER_VERSION
-    assert [(v["version"], v["decision"], v["reason"], v["in_production"]) for v in versions] == [
-        ("medical-v2", "rejected", "worse", False),
-        ("medical-v1", "promoted", "better", True),
+    said = ("version", "decision", "reason", "in_production", "files_removed")
+    assert [tuple(version[key] for key in said) for version in versions] == [
+        ("medical-v2", "rejected", "worse", False, "2026-01-01"),
+        ("medical-v1", "promoted", "better", True, ""),
     ]
     check_problem(viewer.get(f"{API}/models/legal/versions"), 404, "legal")
 
@@ -218,6 +219,19 @@ def test_it_speaks_chinese_to_who_asks_for_it(
     assert unknown.headers["content-language"] == "zh"
     check_problem(unlike, 422, "字段 'texts'：至少 1 项")
     assert "Redis 有回答" in {check["name"] for check in checks}
+
+
+def test_what_a_replica_cannot_serve_is_told_in_the_language_that_is_asked_for(
+    viewer: TestClient, operator: TestClient, loop: Loop
+) -> None:
+    reason = "medical-v2: its checkpoint is corrupt"
+    loop.state.beat("one", {"medical": "medical-v1"}, {"medical": {"version": "medical-v2", "reason": reason}}, 60)
+    loop.state.beat("two", {"medical": "medical-v1"}, {}, 60)
+
+    system = viewer.get(f"{API}/system").json()
+
+    assert system["replicas"] == {"one": {"medical": "medical-v1"}, "two": {"medical": "medical-v1"}}
+    assert system["refused"] == {"one": {"medical": {"version": "medical-v2", "reason": reason}}}
 
 
 def test_a_fine_tune_is_queued_once(operator: TestClient, loop: Loop) -> None:

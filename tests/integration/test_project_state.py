@@ -83,8 +83,10 @@ def test_a_project_connected_while_label_studio_is_read_stays_bound(loop: Loop) 
 
 
 def test_a_replica_that_stops_beating_is_forgotten(loop: Loop) -> None:
-    loop.state.beat("a", {"medical": "medical-v1"}, seconds=60)
-    loop.redis.delete("nerloop:replica:a")
-    loop.state.beat("b", {}, seconds=60)
+    refused = {"medical": {"version": "medical-v2", "reason": "cannot be read"}}
+    loop.state.beat("a", {"medical": "medical-v1"}, refused, seconds=60)
+    loop.redis.delete("nerloop:replica:a", "nerloop:refused:a")
+    loop.state.beat("b:1", {}, refused, seconds=60)
 
-    assert loop.state.replicas() == {"b": {}}
+    assert loop.state.replicas() == {"b:1": {}}
+    assert loop.state.refused() == {"b:1": refused}

@@ -108,6 +108,8 @@ def test_swaps_under_a_steady_client_fail_no_request_and_a_damaged_version_is_re
     damaged = promote(loop, tmp_path, spoilt=True)
     wait_until(lambda: MODEL in replica.ready()["refused"], SECONDS, f"{damaged} to be refused")
     said = replica.ready()
+    wait_until(lambda: any(loop.state.refused().values()), SECONDS, "the beat that says so")
+    (beaten,) = loop.state.refused().values()
     third = promote(loop, tmp_path)
     wait_until(lambda: replica.ready()["serving"] == {MODEL: third}, SECONDS, third)
     answered = len(replica.answers)
@@ -116,6 +118,7 @@ def test_swaps_under_a_steady_client_fail_no_request_and_a_damaged_version_is_re
     assert said["ready"]
     assert said["serving"] == {MODEL: first}
     assert said["refused"][MODEL]["version"] == damaged
+    assert beaten == said["refused"]
     assert "pytorch_model.bin" in said["refused"][MODEL]["reason"]
     assert replica.ready()["refused"] == {}
     assert {status for status, _ in replica.answers} == {200}

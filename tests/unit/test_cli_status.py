@@ -37,9 +37,9 @@ STATUS = ProjectStatus(
 )
 
 
-def shown(status):
+def shown(status, refused=None):
     console = Console(width=300, record=True)
-    console.print(_project_table(status, {}))
+    console.print(_project_table(status, {}, refused or {}))
     return console.export_text()
 
 
@@ -50,6 +50,18 @@ def test_the_last_decision_is_shown_with_its_numbers():
     assert "against medical-v6: micro-F1 0.700 → 0.800, 95 % interval" in text
     assert "DRUG [旧] +0.100" in text
     assert "provisional" not in text
+
+
+def test_what_a_replica_refuses_of_the_model_is_shown_with_the_reason():
+    refused = {
+        "one": {"medical": {"version": "medical-v7", "reason": "pytorch_model.bin [cut]"}},
+        "two": {"finance": {"version": "finance-v1", "reason": "another model's"}},
+    }
+
+    text = shown(STATUS, refused)
+
+    assert "by replica one: medical-v7: pytorch_model.bin [cut]" in text
+    assert "finance-v1" not in text
 
 
 def test_a_provisional_production_is_marked():
