@@ -75,7 +75,7 @@ class ConnectPage:
         bound = project["model"]
         with ui.element("tr"):
             cell(f"{project['project_id']} · {project['title']}")
-            cell(project["tasks"], "number")
+            cell(project["tasks"])
             cell(project["problem"] or ", ".join(project["labels"]), "warning" if project["problem"] else "")
             cell(t("bound_to", model=bound) if bound else "–")
             with cell():

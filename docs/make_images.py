@@ -6,6 +6,7 @@ python docs/make_images.py
 """
 
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -25,7 +26,9 @@ MODEL = "demo"
 
 
 def main() -> None:
-    """Make all images."""
+    """Make all images; without a Chinese font they would be full of boxes."""
+    if not subprocess.run(["fc-list", ":lang=zh"], check=True, capture_output=True).stdout:
+        sys.exit("no Chinese font is installed: `apt-get install fonts-noto-cjk`")
     with (
         tempfile.TemporaryDirectory(prefix="nerloop-images-") as folder,
         sync_playwright() as playwright,
