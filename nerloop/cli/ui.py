@@ -34,7 +34,6 @@ def ui(port: int) -> None:
     say(Console(stderr=True), f"MLflow  http://127.0.0.1:{port}/#/experiments   (Ctrl-C stops it)")
     environ = os.environ | {
         "MLFLOW_BACKEND_STORE_URI": settings.registry_address,  # not an argument: it may hold a password
-        "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes for what the loop has none of
     }
     arguments = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
