@@ -69,8 +69,10 @@ class ProjectPanel:
         await self.look_at_training()
         versions = await self._view.api.get(f"/models/{self._model}/versions")
         if versions != self._listed:
-            self._listed = versions
+            reported, self._listed = self._listed is not None, versions
             self._list(versions)
+            if reported:
+                await self.report()
 
     async def look_at_training(self) -> bool:
         """Bring the fine-tune up to date; tell whether one has begun or ended."""
@@ -240,11 +242,12 @@ class ProjectPanel:
             cell(version["reason"], "hint").props(f"colspan={columns}")
 
     async def report(self) -> None:
-        """Add what takes longer to find out: the learning curve, corrections, time saved, advice."""
+        """Show what takes longer to find out: the learning curve, corrections, time saved, advice."""
         async with self._view.told():
             report = await self._view.api.get(f"/projects/{self.project_id}/report")
             if self._view.client.is_deleted:  # nobody looks at the page any more
                 return
+            self._report.clear()
             with self._report:
                 draw_report(self._view, report)
 

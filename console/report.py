@@ -23,8 +23,7 @@ def draw_report(view: View, report: Row) -> None:
     else:
         ui.label(t("time_unknown"))
     subheading(t("advice"))
-    ui.label(t("enough" if report["advice"]["enough"] else "go_on")).classes("strong")
-    ui.label(report["advice"]["sentence"])
+    ui.label(report["advice"]["sentence"]).classes("live" if report["advice"]["enough"] else "")
 
 
 def _learning_curve(view: View, points: Sequence[Row]) -> None:

@@ -38,4 +38,5 @@ class SystemPanel:
                 ui.label(t("no_worker")).classes("warning")
             for worker in system["workers"]:
                 queues = ", ".join(worker["queues"])
-                ui.label(f"{t('worker', name=worker['name'])} · {queues} · {worker['state']} {worker['job']}")
+                does = t("busy", job=worker["job"]) if worker["job"] else t("idle")
+                ui.label(f"{t('worker', name=worker['name'])} · {queues} · {does}")

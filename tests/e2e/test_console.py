@@ -340,6 +340,7 @@ def test_a_correction_is_an_annotation_in_label_studio_which_the_next_model_has_
     panel.get_by_role("button", name="立即训练").click()
     expect(panel.get_by_text(f"线上：{MODEL}-v1")).to_be_visible(timeout=LONG)
     expect(panel.get_by_text(re.compile(rf"门禁 \d+ 篇文档.* micro-F1 0\.\d+（{STARTER_VERSION}）"))).to_be_visible()
+    expect(panel.get_by_text("学习曲线：F1 与标注量")).to_be_visible()  # on the page that was there before the version
     expect(panel.get_by_text("继续标注：")).to_be_visible()
     expect(page.get_by_text(f"已生效：{MODEL}-v1 学过这条反馈")).to_be_visible()
 
