@@ -290,7 +290,7 @@ class Annotator(threading.Thread):
     def run(self) -> None:
         """Label; whatever Label Studio answers is noted."""
         while not self._ended.is_set():
-            page = self._http.get(f"/api/projects/{self._project.id}/next")
+            page = self._http.get(f"/api/projects/{self._project.id}/next/")
             if page.status_code != 200:
                 self._submits.append((page.status_code, 0.0))
                 continue
