@@ -180,7 +180,11 @@ class ProjectPanel:
             await self._decide(f"/models/{self._model}/pause", why=why)
 
     async def _resume(self) -> None:
-        await self._decide(f"/models/{self._model}/resume")
+        t, waiting = self._view.t, ", ".join(self._project["waiting"])
+        note = t("resume_note", versions=waiting) if waiting else ""
+        why = await self._view.confirmed(t("resume_title", model=self._model), t("resume"), note=note)
+        if why is not None:
+            await self._decide(f"/models/{self._model}/resume", why=why)
 
     async def _roll_back(self, version: str) -> None:
         t = self._view.t
@@ -190,12 +194,12 @@ class ProjectPanel:
         if why is not None:
             await self._decide(f"/models/{self._model}/rollback", to=version, why=why)
 
-    async def _promote(self, version: str) -> None:
-        why = await self._view.confirmed(
-            self._view.t("promote_title", version=version), self._view.t("promote"), needs_reason=True
-        )
+    async def _promote(self, version: Row) -> None:
+        t, name = self._view.t, version["version"]
+        note = t("rejected_note", reason=version["reason"]) if version["decision"] == "rejected" else ""
+        why = await self._view.confirmed(t("promote_title", version=name), t("promote"), note=note, needs_reason=True)
         if why is not None:
-            await self._decide(f"/versions/{version}/promote", why=why)
+            await self._decide(f"/versions/{name}/promote", why=why)
 
     async def _decide(self, path: str, **fields: str) -> None:
         async with self._view.told():
@@ -234,10 +238,8 @@ class ProjectPanel:
             if self._view.is_operator:
                 with cell(classes="nowrap"):
                     if not (version["in_production"] or version["files_removed"]):
-                        name = version["version"]
-                        ui.button(t("promote"), on_click=lambda: self._promote(name)).props("flat dense no-caps").props(
-                            f'aria-label="{t("promote")} {name}"'
-                        )
+                        button = ui.button(t("promote"), on_click=lambda: self._promote(version))
+                        button.props("flat dense no-caps").props(f'aria-label="{t("promote")} {version["version"]}"')
         with ui.element("tr").classes(classes):
             cell(version["reason"], "hint").props(f"colspan={columns}")
 

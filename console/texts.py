@@ -55,7 +55,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "version": ("版本", "Version"),
     "in_production": ("线上版本", "in production"),
     "compare": ("对比另一个模型", "Compare with another model"),
-    "least_confidence": ("最低置信度", "Least confidence"),
+    "least_confidence": ("最低置信度", "Minimum confidence"),
     "report_error": ("错误反馈", "Report an error"),
     "found": ("{count} 个实体 · {version} · {milliseconds} 毫秒", "{count} entities · {version} · {milliseconds} ms"),
     "differ": ("{count} 处不同（虚线框）", "{count} differ (dashed)"),
@@ -98,8 +98,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Stored in Label Studio as an annotation; it counts for the next training.",
     ),
     "sent_evaluation": (
-        "这段文本属于评测集：已作为标注保存，只用于评测模型，不会参与训练。",
-        "This text is held out: stored as an annotation, it measures models and none will be trained on it.",
+        "这段文本属于评测集，或与其中一篇几乎相同：已作为标注保存，但不会参与训练。",
+        "This text is held out, or nearly one that is: it is stored as an annotation, and no model will be trained on it.",
     ),
     "sent_repeated": (
         "同样的反馈以前提交过，没有重复保存。",
@@ -156,6 +156,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     "roll_back_note": (
         "预标注会随之更新，自动晋升会暂停，直到有人恢复。",
         "Predictions follow, and automatic promotion pauses until somebody resumes it.",
+    ),
+    "rejected_note": ("门禁没有让它通过：{reason}", "The gate rejected it: {reason}"),
+    "resume_title": ("恢复 {model} 的自动晋升？", "Resume automatic promotion of {model}?"),
+    "resume_note": (
+        "等待中的版本可能马上上线：{versions}",
+        "Versions that wait may go into production at once: {versions}",
     ),
     "pause_title": ("暂停 {model} 的自动晋升？", "Pause automatic promotion of {model}?"),
     "stop_title": ("停止 {model} 的训练？", "Stop the training of {model}?"),
@@ -228,9 +234,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     "check": ("检查", "Check"),
     "check_found": (
         "可以使用：版本 {release}，令牌属于 {user}，能看到 {projects} 个项目。要改用它，请在 .nerloop/settings.env"
-        "（或环境变量）里写入下面两行，然后重新启动：",
+        "（或环境变量）里写入下面两行，然后重新启动。如果它在另一台机器上，还要写明 NERLOOP_BACKEND_URL（它访问本机 ML 后端的地址）和 "
+        "NERLOOP_BACKEND_HOST。要让某个账号成为操作员，请运行 nerloop user add 邮箱 --role operator。",
         "It works: release {release}, the token is {user}'s, who sees {projects} projects. To use it, put these two "
-        "lines into .nerloop/settings.env (or the environment) and start again:",
+        "lines into .nerloop/settings.env (or the environment) and start again. Where it is on another machine, "
+        "NERLOOP_BACKEND_URL (where it reaches the ML backend) and NERLOOP_BACKEND_HOST are needed too. "
+        "`nerloop user add E-MAIL --role operator` makes an account an operator.",
     ),
     "your_token": ("刚才输入的令牌", "the token you have typed"),
     "step_project": ("2. 项目", "2. Project"),

@@ -1,5 +1,6 @@
 """The page Try 试用: a text, and what one or two models find in it while it is typed."""
 
+import asyncio
 import json
 import time
 from collections.abc import Sequence
@@ -73,6 +74,7 @@ class TryPage:
     def __init__(self, view: View, models: Sequence[dict[str, Any]]) -> None:
         self._view = view
         self._models = [row["model"] for row in models]
+        self._one_at_a_time = asyncio.Lock()
         self._asked = 0  # requests so far: an answer that a later one has overtaken is dropped
 
     async def build(self) -> None:
@@ -121,8 +123,14 @@ class TryPage:
     async def _label(self) -> None:
         self._asked += 1
         asked = self._asked
+        async with self._one_at_a_time:  # the backend works a request out even where nobody waits for it any more
+            await self._ask(asked)
+
+    async def _ask(self, asked: int) -> None:
         text = self._text.value or ""
         for side in self._sides[: 1 + self._comparing.value]:
+            if asked != self._asked:
+                return
             async with self._view.told():  # a side that fails shows what it had, beside the other
                 model, started = side.model.value, time.monotonic()
                 answer = await self._view.api.post("/predict", texts=[text], **side.request)

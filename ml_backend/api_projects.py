@@ -57,7 +57,7 @@ class FeedbackRequest(Strict):
 class FeedbackAnswer(BaseModel):
     """What became of a correction.
 
-    `serves` is `evaluation` where the text is held out: it measures models, and none learns from it. `repeated`: the
+    `serves` is `evaluation` where the text is held out, or nearly one that is: no model learns from it. `repeated`: the
     same had been sent before, and nothing was stored.
     """
 
@@ -94,6 +94,7 @@ def pre_label(_: Viewer, project_id: int, request: PreLabelRequest) -> PredictRe
 def export(_: Viewer, project_id: int) -> StreamingResponse:
     """Stream a project's labelled texts as JSONL, ordered by task: the same bytes as `nerloop export` writes."""
     loop = services().loop
+    _binding(loop, project_id)
     documents = labelled_documents(loop, loop.label_studio.project(project_id))
     lines = _lines(documents)
     first = next(lines, b"")  # what goes wrong at the start is still answered with a status of its own
@@ -112,13 +113,17 @@ def export(_: Viewer, project_id: int) -> StreamingResponse:
 @router.get("/projects/{project_id}/dataset")
 def project_dataset(_: Viewer, project_id: int) -> dict[Side, SideCounts]:
     """Count what is labelled in a project, by side of the held-out split and by label."""
-    return dataset_counts(services().loop, project_id)
+    loop = services().loop
+    _binding(loop, project_id)
+    return dataset_counts(loop, project_id)
 
 
 @router.get("/projects/{project_id}/report")
 def project_report(_: Viewer, project_id: int, language: AskedLanguage) -> dict[str, Any]:
     """Tell what pre-labels were worth in a project and whether more labels are, as `nerloop report --json` does."""
-    row = report(services().loop, project_id).row()
+    loop = services().loop
+    _binding(loop, project_id)
+    row = report(loop, project_id).row()
     row["advice"]["sentence"] = said(row["advice"]["sentence"], language)
     return row
 
@@ -127,6 +132,7 @@ def project_report(_: Viewer, project_id: int, language: AskedLanguage) -> dict[
 def feedback(user: Viewer, project_id: int, request: FeedbackRequest) -> FeedbackAnswer:
     """Correct what a model found: the text becomes a task of the project, with this annotation."""
     loop = services().loop
+    _binding(loop, project_id)
     sent = request.entities
     entities = None if sent is None else [Entity(one.start, one.end, one.label) for one in sent]
     kept = send_feedback(loop, project_id, request.text, entities, user.name, request.model_version)
@@ -141,6 +147,7 @@ def feedback_state(_: Viewer, project_id: int, annotation_id: int) -> FeedbackSt
 
 
 def _binding(loop: Loop, project_id: int) -> Binding:
+    """Return a project's binding; raises `NotFound` without one: the loop's users may not see all of Label Studio."""
     binding = loop.state.binding(project_id)
     if binding is None:
         raise NotFound(f"project {project_id} is not connected; GET /api/v1/projects lists those that are")

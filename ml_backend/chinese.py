@@ -57,7 +57,7 @@ CHINESE: dict[str, str] = {
     "{} is a viewer; only an operator may do this": "{} 是查看者，只有操作员可以这样做",
     "too many tries; wait some minutes": "尝试次数太多，请等几分钟",
     "this name and password are neither a Label Studio account nor a user with that token": (
-        "这个名字和密码既不是 Label Studio 的帐号，也不是持有该令牌的用户"
+        "这个名字和密码既不是 Label Studio 的账号，也不是持有该令牌的用户"
     ),
     (
         "nobody can log in: set NERLOOP_SESSION_SECRET for the ML backend, to the same long random text on every "

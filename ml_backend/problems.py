@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "/api/"
 MEDIA_TYPE = "application/problem+json"
+LONGEST_FIELD = 200  # characters of a field's name that an answer repeats: whoever sends it has made it up
 
 
 class Unauthorized(NerLoopError):
@@ -70,7 +71,7 @@ def of_error(request: Request, error: NerLoopError) -> JSONResponse:
 def of_validation(request: Request, error: RequestValidationError) -> JSONResponse:
     """Answer with the first field that is wrong; what was sent is not repeated."""
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    field = ".".join(str(part) for part in first["loc"][1:])[:LONGEST_FIELD] or "body"
     return problem(request, 422, f"field {field!r}: {first['msg']}")
 
 

@@ -8,6 +8,7 @@ import httpx
 from nerloop.errors import LabelStudioError, LabelStudioUnreachable
 
 TIMEOUT_SECONDS = 10
+SESSION_COOKIE = "sessionid"  # Django's, which a login makes anew
 
 
 def is_account(url: str, email: str, password: str) -> bool:
@@ -24,11 +25,13 @@ def is_account(url: str, email: str, password: str) -> bool:
                 raise LabelStudioError(f"{form} is no login form of Label Studio's; is LABEL_STUDIO_URL right?")
             fields = {"email": email, "password": password, "csrfmiddlewaretoken": token}
             answer = browser.post(form, data=fields, headers={"Referer": form})
-            if answer.is_redirect:
-                browser.get(f"{url.rstrip('/')}/logout")  # no session of it stays behind
-            elif answer.status_code != 200:
+            if answer.status_code == 200:  # the form once more
+                return False
+            # A proxy in front of it may redirect too, whatever the password.
+            if answer.status_code != 302 or SESSION_COOKIE not in answer.cookies:
                 raise LabelStudioError(f"{form} answered {answer.status_code}; see Label Studio's log")
-            return answer.is_redirect
+            browser.get(f"{url.rstrip('/')}/logout")  # no session of it stays behind
+            return True
     except httpx.TransportError as error:
         raise LabelStudioUnreachable(
             f"{form}: Label Studio does not answer ({type(error).__name__}); is it running at LABEL_STUDIO_URL?"

@@ -203,6 +203,12 @@ class Settings:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.console_host, self.console_host)  # noqa: S104
         return f"http://{f'[{host}]' if ':' in host else host}:{self.console_port}"
 
+    @property
+    def has_own_label_studio(self) -> bool:
+        """Tell whether Label Studio is the embedded one, and not one that somebody runs elsewhere."""
+        address = urlsplit(self.label_studio_url)
+        return address.hostname in {"127.0.0.1", "localhost"} and address.port == self.label_studio_port
+
     def project_page(self, project_id: int) -> str:
         """Return the address of a project's tasks in Label Studio, for a browser."""
         return f"{(self.label_studio_public_url or self.label_studio_url).rstrip('/')}/projects/{project_id}/data"

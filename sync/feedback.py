@@ -7,6 +7,7 @@ erred, and would bias what measures models. A text that is a task already keeps 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from nerloop.acquisition import FIRST
@@ -14,19 +15,22 @@ from nerloop.annotations import latest
 from nerloop.documents import Entity, check_entity
 from nerloop.errors import BadInput
 from nerloop.loop import Loop
+from nerloop.near_duplicates import GRAM, NearDuplicates
 from nerloop.tasks import FEEDBACK_FIELD, Project, Task
 from sync.pull import side_of_task
 
 logger = logging.getLogger(__name__)
 
 SEARCHED_CHARACTERS = 40  # of a text, by which Label Studio finds a few tasks: they stand in the address of the request
+MOST_COMPARED = 1000  # tasks that share a piece of a text, as where a form was filled in
 
 
 @dataclass(frozen=True)
 class Feedback:
     """What became of a correction: its task, and its annotation where there is one.
 
-    `serves` says whether models learn from the text or are measured by it. `repeated`: the same had been sent before.
+    `serves` says whether models learn from the text; `evaluation` also where it is nearly one that measures them.
+    `repeated`: the same had been sent before.
     """
 
     task_id: int
@@ -61,7 +65,8 @@ def send_feedback(
             annotation_id = loop.label_studio.create_annotation(task.id, regions, lead_time=0, parent_prediction=None)
         if entities is None and known and side == "train" and not repeated:
             _bring_forward(loop, project, task, mark)
-    serves: Literal["training", "evaluation"] = "training" if side == "train" else "evaluation"
+    learns = side == "train" and not _nearly_held_out(loop, project, text)
+    serves: Literal["training", "evaluation"] = "training" if learns else "evaluation"
     logger.info("Project %s: feedback on task %s, for %s%s", project_id, task.id, serves, ", again" if repeated else "")
     return Feedback(task.id, annotation_id, serves, repeated)
 
@@ -92,6 +97,36 @@ def _task_of(loop: Loop, project: Project, text: str) -> Task | None:
     """Return the oldest task of exactly this text, or None."""
     found = loop.label_studio.tasks(project, containing=text.strip()[:SEARCHED_CHARACTERS])
     return next((task for task in found if task.text == text), None)
+
+
+def _nearly_held_out(loop: Loop, project: Project, text: str) -> bool:
+    """Tell whether a held-out task of the model says almost the same, so that the text is left out of training.
+
+    Label Studio finds tasks by a piece of their text: three pieces, since texts that resemble one another so much share
+    at least one. White space is not compared, so that no piece reaches over any.
+    """
+    same, label_studio = NearDuplicates([text]), loop.label_studio
+    bound = loop.state.binding(project.id)
+    fed = [b.project_id for b in loop.state.bindings() if bound and b.model == bound.model] or [project.id]
+    for one in (project if number == project.id else label_studio.project(number) for number in fed):
+        for piece in _pieces(text):
+            for task in islice(label_studio.tasks(one, containing=piece, bare=True), MOST_COMPARED):
+                if side_of_task(task, loop.settings) != "train" and same.resembles(task.text or ""):
+                    return True
+    return False
+
+
+def _pieces(text: str) -> set[str]:
+    """Return the beginning, the middle and the end of a text, without white space."""
+    words = text.split()
+    longest = max(words, key=len)
+    middle = max(0, (len(longest) - SEARCHED_CHARACTERS) // 2)
+    pieces = {
+        words[0][:SEARCHED_CHARACTERS],
+        longest[middle : middle + SEARCHED_CHARACTERS],
+        words[-1][-SEARCHED_CHARACTERS:],
+    }
+    return {piece for piece in pieces if len(piece) >= GRAM} or {longest[:SEARCHED_CHARACTERS]}
 
 
 def _annotation_of(project: Project, task: Task, entities: Sequence[Entity] | None) -> int | None:

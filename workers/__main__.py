@@ -1,6 +1,9 @@
 """Starts a worker or the scheduler: `python -m workers train predict`, `python -m workers schedule`."""
 
 import argparse
+import os
+import secrets
+import socket
 import sys
 
 from rq import Queue
@@ -36,6 +39,7 @@ def main() -> int:
         queues = [Queue(name, connection=redis) for name in what]
         worker(
             queues,
+            name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",  # a killed one's name is taken a while
             connection=redis,
             job_monitoring_interval=BEAT_SECONDS,
             maintenance_interval=MAINTENANCE_SECONDS,

@@ -38,7 +38,9 @@ def up(detach: bool, demo: bool) -> None:
     settings = Settings.load()
     stored = ensure_secrets(settings)
     loop = Loop(Settings.load())
-    _make_operator(loop.settings, stored["LABEL_STUDIO_USERNAME"])
+    own = loop.settings.has_own_label_studio
+    if own:
+        _make_operator(loop.settings, stored["LABEL_STUDIO_USERNAME"])
     stack = Stack(loop.settings)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops everything in order, as Ctrl-C does
     was_running = stack.is_running()
@@ -53,9 +55,12 @@ def up(detach: bool, demo: bool) -> None:
         with console.status("Starting …") as progress:
             for name in stack.wait_until_ready():
                 progress.update(f"Waiting for {name} …")
-        console.print("[green]✓[/] Label Studio, Valkey, ML backend, workers, schedule and console are up")
-        project = _demo_project(loop) if demo else None
-        _print_screen(loop.settings, stored, project)
+        parts = "Valkey, ML backend, workers, schedule and console are up"
+        console.print(f"[green]✓[/] {'Label Studio, ' if own else ''}{parts}")
+        if own:
+            _print_screen(loop.settings, stored, _demo_project(loop) if demo else None)
+        else:  # somebody's own: no demo project is put into it
+            _print_screen_of_others(loop.settings)
         if not detach:
             _watch(stack)
     except KeyboardInterrupt:
@@ -116,6 +121,26 @@ def _demo_project(loop: Loop) -> Project:
             time.sleep(0.5)
     console.print(f"[green]✓[/] Demo project: {len(documents)} tasks, pre-labelled by {version}")
     return project
+
+
+def _print_screen_of_others(settings: Settings) -> None:
+    command = os.path.relpath(sys.argv[0])
+    lines = [
+        f"[bold]Label Studio[/]   {settings.label_studio_url}   (not started here)",
+        f"[bold]Console[/]        {settings.console_url}",
+        "[bold]Login[/]          an account of that Label Studio",
+        "",
+        "[bold]What to do next[/]",
+        "  1. Let an account decide, not only look:",
+        f"       {command} user add E-MAIL --role operator",
+        "  2. Bind a project on the console's page Connect, or with",
+        f"       {command} connect --project ID",
+        "  3. See whether every link holds, both ways:",
+        f"       {command} doctor",
+        "",
+        "Ctrl-C stops everything. Logs are in " + str(settings.home / "logs"),
+    ]
+    Console().print(Panel("\n".join(lines), title="nerloop", border_style="green", expand=False))
 
 
 def _print_screen(settings: Settings, stored: dict[str, str], project: Project | None) -> None:

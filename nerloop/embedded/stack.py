@@ -42,10 +42,13 @@ class Process:
 
 
 def processes(settings: Settings) -> list[Process]:
-    """Return the stack's processes in the order they start."""
+    """Return the stack's processes in the order they start; Label Studio is one where no other is used."""
+    label_studio = Process(
+        "label-studio", ("nerloop.embedded.servers", "label-studio"), f"{settings.label_studio_url}/health"
+    )
     return [
         Process("valkey", ("nerloop.embedded.servers", "valkey")),
-        Process("label-studio", ("nerloop.embedded.servers", "label-studio"), f"{settings.label_studio_url}/health"),
+        *([label_studio] if settings.has_own_label_studio else []),
         Process("ml-backend", ("ml_backend",), f"{settings.backend_url}/health"),
         Process("worker-train", ("workers", "train")),
         Process("worker-predict", ("workers", "predict")),  # of its own: predictions go on while a model is trained
@@ -139,19 +142,20 @@ class Stack:
 
     def check(self) -> None:
         """Raise `StackError` naming a port in use, a missing part or a full disk."""
-        if not LABEL_STUDIO.exists():
+        settings = self._settings
+        if settings.has_own_label_studio and not LABEL_STUDIO.exists():
             raise StackError(f"Label Studio is not installed at {LABEL_STUDIO}; run `make install`")
         if shutil.disk_usage(self._home).free < FREE_BYTES:
             raise StackError(
                 f"less than 1 GB is free for {self._home}; free space, or set NERLOOP_HOME to another place"
             )
-        settings = self._settings
         ports = {
-            "NERLOOP_LABEL_STUDIO_PORT": settings.label_studio_port,
             "NERLOOP_REDIS_PORT": settings.redis_port,
             "NERLOOP_BACKEND_PORT": settings.backend_port,
             "NERLOOP_CONSOLE_PORT": settings.console_port,
         }
+        if settings.has_own_label_studio:
+            ports["NERLOOP_LABEL_STUDIO_PORT"] = settings.label_studio_port
         for name, port in ports.items():
             if not port_is_free(port):
                 raise StackError(

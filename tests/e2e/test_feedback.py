@@ -92,6 +92,19 @@ def test_a_correction_of_a_held_out_text_serves_evaluation_and_makes_no_task(
     assert not task.feedback
 
 
+def test_a_text_that_differs_from_a_held_out_one_in_white_space_alone_is_said_not_to_train(
+    stack: Sandbox, project: Project, api: httpx.Client
+) -> None:
+    text = on_side(stack, (document.text for document in reversed(GOLD)), "gate")
+    other = f" {text}\n"
+    entity = {"start": 1, "end": 3, "label": "ORG"}
+
+    sent = send(api, project, text=other, entities=[entity])
+
+    assert [task.id for task in stored(stack, project, other)] == [sent["task_id"]]
+    assert sent["serves"] == "evaluation"
+
+
 def test_what_is_only_flagged_is_what_annotators_are_served_next(
     stack: Sandbox, project: Project, api: httpx.Client
 ) -> None:

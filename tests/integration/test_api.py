@@ -234,6 +234,26 @@ def test_what_a_replica_cannot_serve_is_told_in_the_language_that_is_asked_for(
     assert system["refused"] == {"one": {"medical": {"version": "medical-v2", "reason": reason}}}
 
 
+@pytest.mark.parametrize("what", ["export", "dataset", "report", "feedback"])
+def test_of_a_project_that_is_not_connected_nothing_is_told_and_nothing_written(
+    operator: TestClient, what: str
+) -> None:
+    path = f"{API}/projects/2/{what}"
+
+    answer = operator.post(path, json={"text": TEXT, "entities": []}) if what == "feedback" else operator.get(path)
+
+    check_problem(answer, 404, "project 2 is not connected")
+
+
+def test_of_an_unknown_field_no_more_than_the_beginning_of_its_name_is_repeated(anybody: TestClient) -> None:
+    sent = {"name": "a", "password": "b", ": " * 50_000: 1}
+
+    answer = anybody.post(f"{API}/login", json=sent, headers={"Accept-Language": "zh"})
+
+    check_problem(answer, 422)
+    assert len(answer.text) < 500
+
+
 def test_a_fine_tune_is_queued_once(operator: TestClient, loop: Loop) -> None:
     assert operator.post(f"{API}/models/medical/train").json() == {"queued": True}
     assert operator.post(f"{API}/models/medical/train").json() == {"queued": False}

@@ -24,6 +24,7 @@ from nerloop.users import Users
 
 API = "/api/v1"
 EMAIL, PASSWORD = "li@example.com", "a long password"
+BEHIND_A_PROXY = "proxy@example.com"
 
 
 class LoginForm(BaseHTTPRequestHandler):
@@ -35,8 +36,10 @@ class LoginForm(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         sent = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
         fits = sent == {"email": [EMAIL], "password": [PASSWORD], "csrfmiddlewaretoken": ["abc"]}
-        if fits and "csrftoken=abc" in self.headers["Cookie"]:
-            self.answer(302, "Location", "/projects/")
+        if sent["email"] == [BEHIND_A_PROXY]:
+            self.answer(302, "Location", "https://sso.example.com/")
+        elif fits and "csrftoken=abc" in self.headers["Cookie"]:
+            self.answer(302, "Set-Cookie", "sessionid=xyz; Path=/")
         else:
             self.answer(200, "X-Form", "shown again")
 
@@ -123,6 +126,13 @@ def test_an_account_of_label_studio_is_a_viewer_unless_the_file_of_users_says_op
     users.add(EMAIL.upper(), "operator")
 
     assert me(start, session) == {"name": EMAIL, "role": "operator"}
+
+
+def test_a_proxy_that_sends_every_login_elsewhere_lets_nobody_in(start: TestClient) -> None:
+    answer = start.post(f"{API}/login", json={"name": BEHIND_A_PROXY, "password": PASSWORD})
+
+    assert answer.status_code == 503
+    assert "answered 302" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,14 @@ def test_every_sentence_of_a_module_has_a_translation(module: str) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("said_often", [": ", "; ", ", : ", "field : ", " is refused: "])
+def test_what_is_made_to_fit_many_templates_is_answered_with_all_of_its_characters(said_often):
+    text = "a" + said_often * (3000 // len(said_often))
+
+    assert said(text, "zh").count("a") >= 1
+    assert said(text * 2, "zh") == text * 2
+
+
 @pytest.mark.parametrize("english", CHINESE)
 def test_a_translation_holds_every_value_once(english: str) -> None:
     values = [f"\u00ab{number}\u00bb" for number in range(english.count("{}"))]
