@@ -99,7 +99,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "sent_evaluation": (
         "这段文本属于评测集，或与其中一篇几乎相同：已作为标注保存，但不会参与训练。",
-        "This text is held out, or nearly one that is: it is stored as an annotation, and no model will be trained on it.",
+        "This text is held out, or nearly one that is: stored as an annotation, and no model will be trained on it.",
     ),
     "sent_repeated": (
         "同样的反馈以前提交过，没有重复保存。",
@@ -234,10 +234,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "check": ("检查", "Check"),
     "check_found": (
         "可以使用：版本 {release}，令牌属于 {user}，能看到 {projects} 个项目。要改用它，请在 .nerloop/settings.env"
-        "（或环境变量）里写入下面两行，然后重新启动。如果它在另一台机器上，还要写明 NERLOOP_BACKEND_URL（它访问本机 ML 后端的地址）和 "
-        "NERLOOP_BACKEND_HOST。要让某个账号成为操作员，请运行 nerloop user add 邮箱 --role operator。",
-        "It works: release {release}, the token is {user}'s, who sees {projects} projects. To use it, put these two "
-        "lines into .nerloop/settings.env (or the environment) and start again. Where it is on another machine, "
+        "（或环境变量）里写入下面两行，然后重新启动。如果它在另一台机器上，还要写明 NERLOOP_BACKEND_URL"
+        "（它访问本机 ML 后端的地址）和 NERLOOP_BACKEND_HOST。要让某个账号成为操作员，请运行 nerloop user add 邮箱 --role operator。",
+        "It works: release {release}, the token is {user}'s, who sees {projects} projects. To use it, put these "
+        "two lines into .nerloop/settings.env (or the environment) and start again. Where it is on another machine, "
         "NERLOOP_BACKEND_URL (where it reaches the ML backend) and NERLOOP_BACKEND_HOST are needed too. "
         "`nerloop user add E-MAIL --role operator` makes an account an operator.",
     ),
