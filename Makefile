@@ -43,6 +43,7 @@ lint: $(VENV)/.installed $(VENV)/.installed-dev  ## format, lint, types, import 
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
+	@$(BIN)/mypy benchmarks docs/make_images.py
 	@$(BIN)/lint-imports
 	@if [ -f docker-compose.yml ]; then $(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml; fi
 

@@ -69,7 +69,7 @@ def measure(browser: Browser, sandbox: Sandbox, loads: int, texts: int) -> dict[
     first = []
     for _ in range(loads):
         context = browser.new_context(base_url=sandbox.loop.settings.console_url, locale="zh-CN")
-        account = {"name": name, "password": password}
+        account: dict[str, str | float | bool] = {"name": name, "password": password}
         context.request.post("/login", form=account, max_redirects=0)  # its cookie; the browser has loaded nothing yet
         page = context.new_page()
         page.goto("/try")

@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def main() -> None:
 def sentences(documents: Sequence[Document], count: int) -> list[str]:
     """Return texts of realistic lengths (log-normal, median 36 characters), put together from the documents."""
     draw = random.Random(0)
-    made = []
+    made: list[str] = []
     while len(made) < count:
         length = max(4, min(400, round(draw.lognormvariate(3.6, 0.55))))
         text = ""
@@ -137,7 +138,7 @@ def stock_milliseconds(folder: Path, texts: Sequence[str]) -> float:
 
         stock = pipeline("named-entity-recognition", str(folder), device="gpu" if CUDA else "cpu")
         stock(texts[0])
-        return round(statistics.median(milliseconds(lambda text=text: stock(text)) for text in texts), 1)
+        return round(statistics.median(milliseconds(partial(stock, text)) for text in texts), 1)
 
 
 def figures(
@@ -209,14 +210,18 @@ def timed(predictor: Predictor, texts: Sequence[str], single: int) -> tuple[list
     spent = []
     shares = []
     peaks = [gemm_peak()]
+
+    def find(batch: Sequence[Document]) -> None:
+        found.extend(found_in(batch, predictor))
+
     for batch in batches:
-        spent.append(milliseconds(lambda batch=batch: found.extend(found_in(batch, predictor))))
+        spent.append(milliseconds(partial(find, batch)))
         peaks.append(gemm_peak())
         reached = sum(floating_point_operations(predictor.tagger, document.text) for document in batch) / (
             spent[-1] / 1000
         )
         shares.append(reached / statistics.mean(peaks[-2:]))
-    alone = sorted(milliseconds(lambda text=text: predictor.predict([text])) for text in texts[:single])
+    alone = sorted(milliseconds(partial(predictor.predict, [text])) for text in texts[:single])
     speeds = {
         "batch_ms": round(statistics.median(spent) / BATCH, 3),
         "p50_ms": round(statistics.median(alone), 2),

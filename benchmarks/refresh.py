@@ -80,7 +80,7 @@ def compare(sandbox: Sandbox, tasks: int, own: int) -> dict[str, Any]:
     connect(sandbox, project)
     say(f"Pre-labelling {tasks} tasks with the starter …")
     wait_until(lambda: sandbox.stale(project, STARTER_VERSION) == 0, 3600, "the starter's predictions")
-    Stack(loop.settings)._control("stop", "worker-predict")  # from here on only this process writes predictions
+    Stack(loop.settings).supervisor.stopProcess("worker-predict")  # from here on only this process writes predictions
     version = promote(loop, project)
     loop.serving.update(MODEL)  # loading is a swap's, benchmarks/swap.py; the backend has loaded it too
     wait_until(lambda: all(v.get(MODEL) == version for v in loop.state.replicas().values()), 600, "the swap")
@@ -141,7 +141,7 @@ def refresh(loop: Loop, project: Project) -> dict[str, Any]:
     watched = TimedLabelStudio(loop.settings)
     vars(loop)["label_studio"] = watched
     model = Stopwatch()
-    slices.predict = predictions.predict = model.of(slices.predict)  # type: ignore[assignment]
+    slices.predict = vars(predictions)["predict"] = model.of(slices.predict)
     megabytes: list[int] = []
     seen: list[float] = []
     process = psutil.Process()
@@ -296,7 +296,11 @@ class Annotator(threading.Thread):
                 continue
             shown = page.json()["predictions"]
             self._ended.wait(0.5)
-            body = {"result": [], "lead_time": 0.5, "parent_prediction": shown[0]["id"] if shown else None}
+            body: dict[str, Any] = {
+                "result": [],
+                "lead_time": 0.5,
+                "parent_prediction": shown[0]["id"] if shown else None,
+            }
             began = time.perf_counter()
             answer = self._http.post(f"/api/tasks/{page.json()['id']}/annotations/", json=body)
             self._submits.append((answer.status_code, time.perf_counter() - began))

@@ -111,8 +111,7 @@ def swaps(
             say(f"swapping to {version}")
             said = time.perf_counter()
             promote(loop)
-            wait_until(lambda version=version: clients.first(version) is not None, 900, version)
-            spans.append((said, clients.first(version).answered))
+            spans.append((said, clients.wait_for(version, 900).answered))
             began = time.perf_counter()
             clients.wait(CALM_SECONDS)
             calm += clients.between(began, time.perf_counter())
@@ -142,7 +141,7 @@ def register(loop: Loop, folder: Path, documents: Sequence[Document], number: in
     say(f"registering version {number + 1}")
     in_a_process(make_version, folder, number)
     (folder / "dataset.jsonl").write_text("")
-    candidate = Candidate(folder / f"version-{number}", labels_of(documents), "", "", number, {})
+    candidate = Candidate(folder / f"version-{number}", tuple(labels_of(documents)), "", "", number, {})
     loop.registry.register(MODEL, candidate, folder / "dataset.jsonl", {}, Decision(True, "benchmark"))
 
 
@@ -179,7 +178,7 @@ def replica(environ: dict[str, str]) -> Iterator[tuple[str, subprocess.Popen[byt
 def serves(url: str, version: str) -> bool:
     """Tell whether the replica has loaded a version."""
     try:
-        return httpx.get(f"{url}/health/ready", timeout=30).json()["serving"].get(MODEL) == version
+        return bool(httpx.get(f"{url}/health/ready", timeout=30).json()["serving"].get(MODEL) == version)
     except httpx.TransportError:
         return False
 
@@ -211,9 +210,16 @@ class Clients:
         """Return the requests that overlap a time."""
         return [answer for answer in self.answers.copy() if answer.sent < end and answer.answered > start]
 
-    def first(self, version: str) -> Answer | None:
-        """Return the first answer of a version."""
-        return next((answer for answer in self.answers.copy() if answer.version == version), None)
+    def wait_for(self, version: str, seconds: float) -> Answer:
+        """Return the first answer of a version, as soon as there is one."""
+        found: list[Answer] = []
+
+        def answered() -> bool:
+            found.extend(answer for answer in self.answers.copy() if answer.version == version)
+            return bool(found)
+
+        wait_until(answered, seconds, version)
+        return found[0]
 
     def _run(self, number: int) -> None:
         with httpx.Client(base_url=self._url, timeout=100) as http:

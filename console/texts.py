@@ -235,7 +235,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "check_found": (
         "可以使用：版本 {release}，令牌属于 {user}，能看到 {projects} 个项目。要改用它，请在 .nerloop/settings.env"
         "（或环境变量）里写入下面两行，然后重新启动。如果它在另一台机器上，还要写明 NERLOOP_BACKEND_URL"
-        "（它访问本机 ML 后端的地址）和 NERLOOP_BACKEND_HOST。要让某个账号成为操作员，请运行 nerloop user add 邮箱 --role operator。",
+        "（它访问本机 ML 后端的地址）和 NERLOOP_BACKEND_HOST。"
+        "要让某个账号成为操作员，请运行 nerloop user add 邮箱 --role operator。",
         "It works: release {release}, the token is {user}'s, who sees {projects} projects. To use it, put these "
         "two lines into .nerloop/settings.env (or the environment) and start again. Where it is on another machine, "
         "NERLOOP_BACKEND_URL (where it reaches the ML backend) and NERLOOP_BACKEND_HOST are needed too. "

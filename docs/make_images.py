@@ -9,9 +9,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from nerloop.demo import DEMO_FOLDER, annotate
 from nerloop.documents import read_jsonl
@@ -19,8 +20,8 @@ from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.tasks import Project
 
 IMAGES = Path(__file__).parent / "images"
-DESKTOP = {"width": 1280, "height": 800}
-PHONE = {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 TEXT = "王建国昨天在华西附二院开了布洛芬，他在复旦大学读书的妹妹李娜有过敏性鼻炎。"
 MODEL = "demo"
 
@@ -46,15 +47,20 @@ def demo(sandbox: Sandbox) -> Project:
     project = sandbox.connected_project("nerloop demo 演示", documents, "--model", MODEL, seconds=120)
     for version in (f"{MODEL}-v1", f"{MODEL}-v2"):
         list(annotate(sandbox.loop.label_studio, project, documents, 70))
-        wait_until(lambda version=version: len(versions(sandbox)) >= int(version[-1]), 300, version)
+        wait_until(partial(decided, sandbox, int(version[-1])), 300, version)
         production = sandbox.loop.registry.production(MODEL).name
-        wait_until(lambda production=production: not sandbox.stale(project, production), 120, "predictions")
+        wait_until(partial(fresh, sandbox, project, production), 120, "predictions")
     return project
 
 
-def versions(sandbox: Sandbox) -> list[str]:
-    """Return the versions that were decided."""
-    return [str(version) for version in sandbox.loop.registry.versions(MODEL) if version.decision != "passed"]
+def decided(sandbox: Sandbox, number: int) -> bool:
+    """Tell whether so many versions have been decided."""
+    return sum(version.decision != "passed" for version in sandbox.loop.registry.versions(MODEL)) >= number
+
+
+def fresh(sandbox: Sandbox, project: Project, version: str) -> bool:
+    """Tell whether annotators see a version's predictions alone."""
+    return not sandbox.stale(project, version)
 
 
 def of_console(browser: Browser, sandbox: Sandbox) -> None:
