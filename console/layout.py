@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from functools import cache
@@ -265,7 +266,9 @@ def _frame(view: View | None, look: Look, current: str) -> None:
     ui.dark_mode(look.theme != "light")
     ui.colors(primary=ACCENTS[look.theme])
     ui.query("body").classes(f"theme-{look.theme}")
-    ui.run_javascript(f"document.documentElement.lang = {'zh-CN' if look.language == 'zh' else 'en'!r}")
+    client = ui.context.client
+    client.page = copy(client.page)  # else the language, which is this visitor's, would be everybody's
+    client.page.language = "zh-CN" if look.language == "zh" else "en-US"
     ui.link(t("skip"), "#content").classes("skip")
     with ui.element("header").classes("top"):
         ui.label("nerloop").classes("brand")

@@ -621,7 +621,8 @@ def test_pages_are_in_the_language_and_theme_that_were_chosen(page: Page) -> Non
 
     expect(page.get_by_role("heading", name="Data")).to_be_visible()
     expect(page.locator("body.theme-cyberpunk")).to_be_visible()
-    expect(page.locator("html")).to_have_attribute("lang", "en")
+    expect(page.locator("html")).to_have_attribute("lang", "en-US")
+    expect(page.locator("#popup")).to_contain_text("Connection lost")
 
 
 def test_chinese_pages_hold_no_english_sentence(page: Page) -> None:
@@ -638,6 +639,8 @@ def test_chinese_pages_hold_no_english_sentence(page: Page) -> None:
     look("checks")
 
     assert found == []
+    expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
+    expect(page.locator("#popup")).to_contain_text("连接丢失")
 
 
 @pytest.mark.parametrize("name", PAGES)
