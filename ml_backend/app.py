@@ -174,6 +174,14 @@ async def _on_http_error(request: Request, error: HTTPException) -> Response:
     return await http_exception_handler(request, error)
 
 
+@app.exception_handler(Exception)
+async def _on_bug(request: Request, error: Exception) -> Response:
+    detail = f"{type(error).__name__}: this is a bug of ours; the log of the ML backend says where"
+    if problems.is_api(request):
+        return problems.problem(request, 500, detail)
+    return JSONResponse({"error": detail}, 500)
+
+
 @app.exception_handler(RequestValidationError)
 async def _on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
     return problems.of_validation(request, error)  # only the REST API declares what it takes

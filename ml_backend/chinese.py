@@ -300,6 +300,7 @@ CHINESE: dict[str, str] = {
     "restart the ML backend with BASIC_AUTH_USER and BASIC_AUTH_PASS": (
         "请带上 BASIC_AUTH_USER 和 BASIC_AUTH_PASS 重新启动 ML 后端"
     ),
+    "{}: this is a bug of ours; the log of the ML backend says where": "{}：这是程序的错误，详见 ML 后端的日志",
     "Redis answers": "Redis 有回答",
     "a worker serves queue {}": "队列 {} 有工作进程",
     "{} of them": "{} 个",

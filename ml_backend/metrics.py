@@ -48,15 +48,25 @@ class Timing:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
+        started, has_begun = time.perf_counter(), False
+
+        def observe(status: int) -> None:
+            route = getattr(scope.get("route"), "path", "none")
+            _requests.labels(route, status).observe(time.perf_counter() - started)
 
         async def timed(message: Message) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "none")
-                _requests.labels(route, message["status"]).observe(time.perf_counter() - started)
+                has_begun = True
+                observe(message["status"])
             await send(message)
 
-        await self._app(scope, receive, timed)
+        try:
+            await self._app(scope, receive, timed)
+        except Exception:  # Starlette answers 500 further out
+            if not has_begun:
+                observe(500)
+            raise
 
 
 class LoopCollector(Collector):

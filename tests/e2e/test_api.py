@@ -134,14 +134,15 @@ def try_whatever(api: httpx.Client, operation: Any, known: dict[str, object], la
     """Send what is generated from the description, for any project and model and for those that there are."""
 
     @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(case=operation.as_strategy(), is_known=strategies.booleans())
-    def send(case: schemathesis.Case, is_known: bool) -> None:
+    @given(case=operation.as_strategy(), is_known=strategies.booleans(), language=strategies.sampled_from(["zh", "en"]))
+    def send(case: schemathesis.Case, is_known: bool, language: str) -> None:
         if is_known:
             case.path_parameters.update({name: known[name] for name in case.path_parameters if name in known})
         if "/label-studio/check" in case.path and isinstance(case.body, dict) and "url" in case.body:
             case.body["url"] = label_studio  # no other machine is asked
         arguments = case.as_transport_kwargs()
         sent = {key: arguments[key] for key in ("json", "params", "content") if key in arguments}
+        sent["headers"] = {"Accept-Language": language}
         answer = api.request(case.method, case.formatted_path.removeprefix("/api/v1"), **sent)
         assert answer.status_code < 500, (case.method, case.formatted_path, sent, answer.text)
 

@@ -38,6 +38,8 @@ DECIDING = (
     ("/models/medical/pause", {}),
     ("/models/medical/resume", {}),
     ("/versions/medical-v1/promote", {"why": "audit"}),
+    ("/projects/1/connect", {}),
+    ("/label-studio/check", {"url": "http://127.0.0.1:9", "token": "0"}),
 )
 
 
@@ -117,6 +119,11 @@ def test_a_viewer_decides_nothing(viewer: TestClient, loop: Loop, path: str, bod
 
     assert loop.jobs.status(fine_tune_id("medical")) is None
     assert not loop.registry.promotion_log("medical").pause
+
+
+@pytest.mark.parametrize("path", ["/doctor", "/label-studio", "/label-studio/projects"])
+def test_a_viewer_sees_nothing_of_the_installation(viewer: TestClient, path: str) -> None:
+    check_problem(viewer.get(API + path), 403, "wang", "operator")
 
 
 def test_label_studios_password_opens_label_studios_protocol_alone(anybody: TestClient) -> None:
@@ -252,6 +259,20 @@ def test_of_an_unknown_field_no_more_than_the_beginning_of_its_name_is_repeated(
 
     check_problem(answer, 422)
     assert len(answer.text) < 500
+
+
+def test_a_bug_is_a_problem_too_and_is_counted(viewer: TestClient, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError(f"{loop.settings.home} is nobody's business")
+
+    monkeypatch.setattr("nerloop.runs.Runs.models", broken)
+    forgiving = TestClient(viewer.app, headers=viewer.headers, raise_server_exceptions=False)
+
+    answer = forgiving.get(f"{API}/models")
+
+    check_problem(answer, 500, "RuntimeError", "log")
+    assert str(loop.settings.home) not in answer.text
+    assert 'route="/api/v1/models",status="500"' in viewer.get("/metrics").text
 
 
 def test_a_fine_tune_is_queued_once(operator: TestClient, loop: Loop) -> None:
