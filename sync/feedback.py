@@ -5,7 +5,8 @@ erred, and would bias what measures models. A text that is a task already keeps 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -13,7 +14,7 @@ from typing import Literal
 from nerloop.acquisition import FIRST
 from nerloop.annotations import latest
 from nerloop.documents import Entity, check_entity
-from nerloop.errors import BadInput
+from nerloop.errors import BadInput, ProjectNotFound
 from nerloop.loop import Loop
 from nerloop.near_duplicates import GRAM, NearDuplicates
 from nerloop.tasks import FEEDBACK_FIELD, Project, Task
@@ -105,15 +106,23 @@ def _nearly_held_out(loop: Loop, project: Project, text: str) -> bool:
     Label Studio finds tasks by a piece of their text: three pieces, since texts that resemble one another so much share
     at least one. White space is not compared, so that no piece reaches over any.
     """
-    same, label_studio = NearDuplicates([text]), loop.label_studio
-    bound = loop.state.binding(project.id)
-    fed = [b.project_id for b in loop.state.bindings() if bound and b.model == bound.model] or [project.id]
-    for one in (project if number == project.id else label_studio.project(number) for number in fed):
+    same = NearDuplicates([text])
+    for one in _fed_together(loop, project):
         for piece in _pieces(text):
-            for task in islice(label_studio.tasks(one, containing=piece, bare=True), MOST_COMPARED):
+            for task in islice(loop.label_studio.tasks(one, containing=piece, bare=True), MOST_COMPARED):
                 if side_of_task(task, loop.settings) != "train" and same.resembles(task.text or ""):
                     return True
     return False
+
+
+def _fed_together(loop: Loop, project: Project) -> Iterator[Project]:
+    """Yield a project and the others that feed its model."""
+    yield project
+    bound = loop.state.binding(project.id)
+    for other in loop.state.bindings():
+        if bound and other.model == bound.model and other.project_id != project.id:
+            with suppress(ProjectNotFound):  # it was deleted; reconcile forgets it
+                yield loop.label_studio.project(other.project_id)
 
 
 def _pieces(text: str) -> set[str]:
