@@ -52,7 +52,8 @@ def label_studio_database(pytestconfig: pytest.Config) -> Path:
 def migrated_home(tmp_path_factory: pytest.TempPathFactory, label_studio_database: Path) -> Path:
     """A home folder for a stack, with nothing in it but Label Studio's empty database."""
     home = tmp_path_factory.mktemp("stack") / "home"
-    (home / "label-studio").mkdir(parents=True)
+    home.mkdir(mode=0o700)  # as the stack makes it
+    (home / "label-studio").mkdir()
     shutil.copy(label_studio_database, home / "label-studio")
     return home
 
