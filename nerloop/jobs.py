@@ -216,9 +216,9 @@ class Jobs:
         with redis_errors():
             try:
                 job = Job.fetch(job_id, connection=self._redis)
-            except NoSuchJobError:
+                state = job.get_status()
+            except (NoSuchJobError, InvalidJobOperation):  # the latter where it was removed this moment
                 return None
-            state = job.get_status()
             result = job.latest_result() if state == "failed" else None
         trace = str(result.exc_string).strip() if result else ""
         error = OUR_ERRORS.sub("", trace.rpartition("\n")[2])  # whose words are for people, without the class
