@@ -117,8 +117,8 @@ class TryPage:
         async with self._view.told():
             versions = await self._view.api.get(f"/models/{model}/versions")
             if side.model.value == model:
-                there = [row["version"] for row in versions if not row["files_removed"]]
-                side.version.set_options(production | dict(zip(there, there, strict=True)))
+                there = {row["version"]: row["version"] for row in versions if not row["files_removed"]}
+                side.version.set_options(production | there)
 
     async def _label(self) -> None:
         self._asked += 1

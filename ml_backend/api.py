@@ -177,7 +177,7 @@ async def training_events(_: Viewer, model: KnownModel, language: AskedLanguage)
 def train(_: Operator, model: KnownModel) -> dict[str, bool]:
     """Queue a fine-tune, whatever the threshold says; `queued` is false where one is queued or running already."""
     loop = services().loop
-    if not any(binding.model == model for binding in loop.state.bindings()):
+    if not loop.state.bound_to(model):
         raise NotFound(f"no project is bound to model {model!r}; `nerloop connect --project ID --model {model}` does")
     return {"queued": loop.jobs.enqueue_fine_tune(model, forced=True)}
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -15,7 +15,6 @@ from ml_backend.language import AskedLanguage, said
 from ml_backend.model import services
 from ml_backend.problems import NotFound
 from nerloop.documents import Document, Entity, to_json
-from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.split import Side
 from nerloop.status import project_statuses
@@ -74,6 +73,17 @@ class FeedbackState(BaseModel):
     live_in: str | None
 
 
+def connected(project_id: int) -> Binding:
+    """Return the binding of the project in the path; raises `NotFound` where it is not connected."""
+    binding = services().loop.state.binding(project_id)
+    if binding is None:
+        raise NotFound(f"project {project_id} is not connected; GET /api/v1/projects lists those that are")
+    return binding
+
+
+Connected = Annotated[Binding, Depends(connected)]
+
+
 @router.get("/projects")
 def projects(_: Viewer) -> list[dict[str, Any]]:
     """Tell where the loop of each bound project stands, as `nerloop status --json` does."""
@@ -81,21 +91,19 @@ def projects(_: Viewer) -> list[dict[str, Any]]:
 
 
 @router.post("/projects/{project_id}/predict")
-def pre_label(_: Viewer, project_id: int, request: PreLabelRequest) -> PredictResponse:
+def pre_label(_: Viewer, bound: Connected, request: PreLabelRequest) -> PredictResponse:
     """Label texts as annotators of a project see them: with its labels, its thresholds and its label memory."""
     held = services()
-    model = _binding(held.loop, project_id).model
-    config = held.loop.label_studio.project(project_id).label_config
-    predictions = [prediction for prediction, _ in held.pre_annotate(model, config, request.texts)]
+    config = held.loop.label_studio.project(bound.project_id).label_config
+    predictions = [prediction for prediction, _ in held.pre_annotate(bound.model, config, request.texts)]
     return found(predictions[0].model_version, request.texts, predictions)
 
 
 @router.get("/projects/{project_id}/export", response_class=StreamingResponse)
-def export(_: Viewer, project_id: int) -> StreamingResponse:
+def export(_: Viewer, bound: Connected) -> StreamingResponse:
     """Stream a project's labelled texts as JSONL, ordered by task: the same bytes as `nerloop export` writes."""
     loop = services().loop
-    _binding(loop, project_id)
-    documents = labelled_documents(loop, loop.label_studio.project(project_id))
+    documents = labelled_documents(loop, loop.label_studio.project(bound.project_id))
     lines = _lines(documents)
     first = next(lines, b"")  # what goes wrong at the start is still answered with a status of its own
 
@@ -106,33 +114,28 @@ def export(_: Viewer, project_id: int) -> StreamingResponse:
     return StreamingResponse(
         stream(),
         media_type="application/x-ndjson",
-        headers={"Content-Disposition": f'attachment; filename="project-{project_id}.jsonl"'},
+        headers={"Content-Disposition": f'attachment; filename="project-{bound.project_id}.jsonl"'},
     )
 
 
 @router.get("/projects/{project_id}/dataset")
-def project_dataset(_: Viewer, project_id: int) -> dict[Side, SideCounts]:
+def project_dataset(_: Viewer, bound: Connected) -> dict[Side, SideCounts]:
     """Count what is labelled in a project, by side of the held-out split and by label."""
-    loop = services().loop
-    _binding(loop, project_id)
-    return dataset_counts(loop, project_id)
+    return dataset_counts(services().loop, bound.project_id)
 
 
 @router.get("/projects/{project_id}/report")
-def project_report(_: Viewer, project_id: int, language: AskedLanguage) -> dict[str, Any]:
+def project_report(_: Viewer, bound: Connected, language: AskedLanguage) -> dict[str, Any]:
     """Tell what pre-labels were worth in a project and whether more labels are, as `nerloop report --json` does."""
-    loop = services().loop
-    _binding(loop, project_id)
-    row = report(loop, project_id).row()
+    row = report(services().loop, bound.project_id).row()
     row["advice"]["sentence"] = said(row["advice"]["sentence"], language)
     return row
 
 
 @router.post("/projects/{project_id}/feedback", status_code=201)
-def feedback(user: Viewer, project_id: int, request: FeedbackRequest) -> FeedbackAnswer:
+def feedback(user: Viewer, bound: Connected, request: FeedbackRequest) -> FeedbackAnswer:
     """Correct what a model found: the text becomes a task of the project, with this annotation."""
-    loop = services().loop
-    _binding(loop, project_id)
+    loop, project_id = services().loop, bound.project_id
     sent = request.entities
     entities = None if sent is None else [Entity(one.start, one.end, one.label) for one in sent]
     kept = send_feedback(loop, project_id, request.text, entities, user.name, request.model_version)
@@ -140,18 +143,9 @@ def feedback(user: Viewer, project_id: int, request: FeedbackRequest) -> Feedbac
 
 
 @router.get("/projects/{project_id}/feedback/{annotation_id}")
-def feedback_state(_: Viewer, project_id: int, annotation_id: int) -> FeedbackState:
+def feedback_state(_: Viewer, bound: Connected, annotation_id: int) -> FeedbackState:
     """Tell whether the model in production was made from a correction already."""
-    loop = services().loop
-    return FeedbackState(live_in=learned_by(loop, _binding(loop, project_id).model, annotation_id) or None)
-
-
-def _binding(loop: Loop, project_id: int) -> Binding:
-    """Return a project's binding; raises `NotFound` without one: the loop's users may not see all of Label Studio."""
-    binding = loop.state.binding(project_id)
-    if binding is None:
-        raise NotFound(f"project {project_id} is not connected; GET /api/v1/projects lists those that are")
-    return binding
+    return FeedbackState(live_in=learned_by(services().loop, bound.model, annotation_id) or None)
 
 
 def _lines(documents: Iterable[Document]) -> Iterator[bytes]:

@@ -89,6 +89,10 @@ class ProjectState:
         """Return the binding of a project, or None."""
         return next((binding for binding in self.bindings() if binding.project_id == project_id), None)
 
+    def bound_to(self, model: str) -> list[Binding]:
+        """Return the bindings of the projects that feed a model."""
+        return [binding for binding in self.bindings() if binding.model == model]
+
     def save_binding(self, binding: Binding) -> None:
         """Add or change one binding."""
         with redis_errors():

@@ -119,8 +119,8 @@ def _fed_together(loop: Loop, project: Project) -> Iterator[Project]:
     """Yield a project and the others that feed its model."""
     yield project
     bound = loop.state.binding(project.id)
-    for other in loop.state.bindings():
-        if bound and other.model == bound.model and other.project_id != project.id:
+    for other in loop.state.bound_to(bound.model) if bound else ():
+        if other.project_id != project.id:
             with suppress(ProjectNotFound):  # it was deleted; reconcile forgets it
                 yield loop.label_studio.project(other.project_id)
 

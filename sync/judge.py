@@ -207,7 +207,7 @@ def register_checkpoint(
     is labelled to judge by and it is not forced.
     """
     production = loop.registry.production(model)
-    bound = [binding for binding in loop.state.bindings() if binding.model == model]
+    bound = loop.state.bound_to(model)
     if not bound:
         raise BadInput(f"no project is connected to model {model!r}, to judge a candidate by; see `nerloop status`")
     projects = [loop.label_studio.project(binding.project_id) for binding in bound]

@@ -49,7 +49,7 @@ class MemoryQueue:
             noted = loop.state.new_label_ids(model)
             if noted == self._seen.get(model) and not loop.state.has_pending_surfaces(model):
                 continue
-            if not _is_refreshing(loop, _bound(loop, model)) and loop.jobs.enqueue_memory(model):
+            if not _is_refreshing(loop, loop.state.bound_to(model)) and loop.jobs.enqueue_memory(model):
                 self._seen[model] = noted
 
 
@@ -58,7 +58,7 @@ def update_memory(loop: Loop, model: str) -> None:
 
     The second waits where predictions are refreshed: what is being posted may not know the newest memory.
     """
-    bound = _bound(loop, model)
+    bound = loop.state.bound_to(model)
     projects = [loop.label_studio.project(binding.project_id) for binding in bound]
     changed = _remember(loop, model, bound, projects)
     pending = [*changed, *sorted(loop.state.pending_surfaces(model) - set(changed))]
@@ -163,10 +163,6 @@ def _source(region: object) -> str:
 def _key(region: Mapping[str, Any]) -> tuple[Any, ...]:
     value = region["value"]
     return value["start"], value["end"], *value["labels"], _source(region)
-
-
-def _bound(loop: Loop, model: str) -> list[Binding]:
-    return [binding for binding in loop.state.bindings() if binding.model == model]
 
 
 def _is_refreshing(loop: Loop, bound: Sequence[Binding]) -> bool:

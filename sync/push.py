@@ -90,7 +90,7 @@ def is_known(loop: Loop, model: str) -> bool:
     Redis is asked first, which is fast. Without it a model that has a version is known all the same: one can roll back.
     """
     try:
-        bound = any(binding.model == model for binding in loop.state.bindings())
+        bound = bool(loop.state.bound_to(model))
     except QueueUnreachable:
         if loop.registry.versions(model):
             return True
@@ -132,8 +132,7 @@ def _tell(loop: Loop, model: str) -> None:
     """Let replicas and predictions follow at once; where message or job are lost, polling and reconcile do it."""
     try:
         loop.state.say_promoted(model)
-        for binding in loop.state.bindings():
-            if binding.model == model:
-                loop.jobs.enqueue_refresh(binding.project_id)
+        for binding in loop.state.bound_to(model):
+            loop.jobs.enqueue_refresh(binding.project_id)
     except QueueUnreachable as error:
         logger.warning("Production of %s changed, but could not say so: %s; reconcile will", model, error)

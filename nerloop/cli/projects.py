@@ -91,7 +91,7 @@ def train(model: str) -> None:
     nerloop train --model medical
     """
     loop = Loop(Settings.load())
-    if not any(binding.model == model for binding in loop.state.bindings()):
+    if not loop.state.bound_to(model):
         raise BadInput(f"no project is connected to model {model!r}; see `nerloop status`")
     queued = loop.jobs.enqueue_fine_tune(model, forced=True)
     console.print("Queued." if queued else "A fine-tune of this model is queued or running already.")

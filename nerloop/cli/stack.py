@@ -57,10 +57,8 @@ def up(detach: bool, demo: bool) -> None:
                 progress.update(f"Waiting for {name} …")
         parts = "Valkey, ML backend, workers, schedule and console are up"
         console.print(f"[green]✓[/] {'Label Studio, ' if own else ''}{parts}")
-        if own:
-            _print_screen(loop.settings, stored, _demo_project(loop) if demo else None)
-        else:  # somebody's own: no demo project is put into it
-            _print_screen_of_others(loop.settings)
+        # Into somebody's own Label Studio no demo project is put.
+        _print_screen(loop.settings, stored, _demo_project(loop) if demo and own else None)
         if not detach:
             _watch(stack)
     except KeyboardInterrupt:
@@ -123,45 +121,42 @@ def _demo_project(loop: Loop) -> Project:
     return project
 
 
-def _print_screen_of_others(settings: Settings) -> None:
-    command = os.path.relpath(sys.argv[0])
-    lines = [
-        f"[bold]Label Studio[/]   {settings.label_studio_url}   (not started here)",
-        f"[bold]Console[/]        {settings.console_url}",
-        "[bold]Login[/]          an account of that Label Studio",
-        "",
-        "[bold]What to do next[/]",
-        "  1. Let an account decide, not only look:",
-        f"       {command} user add E-MAIL --role operator",
-        "  2. Bind a project on the console's page Connect, or with",
-        f"       {command} connect --project ID",
-        "  3. See whether every link holds, both ways:",
-        f"       {command} doctor",
-        "",
-        "Ctrl-C stops everything. Logs are in " + str(settings.home / "logs"),
-    ]
-    Console().print(Panel("\n".join(lines), title="nerloop", border_style="green", expand=False))
-
-
 def _print_screen(settings: Settings, stored: dict[str, str], project: Project | None) -> None:
     page = settings.project_page(project.id) if project else settings.label_studio_url
     command = os.path.relpath(sys.argv[0])
+    if settings.has_own_label_studio:
+        login = [
+            f"[bold]Login[/]          {stored['LABEL_STUDIO_USERNAME']}   (the same for both)",
+            f"[bold]Password[/]       {stored['LABEL_STUDIO_PASSWORD']}   (kept in {settings.home}/settings.env)",
+        ]
+        steps = [
+            "  1. Log in to Label Studio, open the demo project and press",
+            "     [bold]Label All Tasks[/]. Persons, places and organisations are",
+            "     pre-labelled; the least certain task comes first.",
+            "  2. Or let an annotator be played:",
+            f"       {command} demo annotate --count 60",
+            "  3. Watch the loop turn on the console's page Loop, or with",
+            f"       {command} status --watch",
+            "  4. Bind your own project on the page Connect, or with",
+            f"       {command} connect --project ID",
+        ]
+    else:
+        login = ["[bold]Login[/]          an account of that Label Studio, which was not started here"]
+        steps = [
+            "  1. Let an account decide, not only look:",
+            f"       {command} user add E-MAIL --role operator",
+            "  2. Bind a project on the console's page Connect, or with",
+            f"       {command} connect --project ID",
+            "  3. See whether every link holds, both ways:",
+            f"       {command} doctor",
+        ]
     lines = [
         f"[bold]Label Studio[/]   {page}",
         f"[bold]Console[/]        {settings.console_url}",
-        f"[bold]Login[/]          {stored['LABEL_STUDIO_USERNAME']}   (the same for both)",
-        f"[bold]Password[/]       {stored['LABEL_STUDIO_PASSWORD']}   (kept in {settings.home}/settings.env)",
+        *login,
         "",
         "[bold]What to do next[/]",
-        "  1. Log in to Label Studio, open the demo project and press",
-        "     [bold]Label All Tasks[/]. Persons, places and organisations are",
-        "     pre-labelled; the least certain task comes first.",
-        "  2. Or let an annotator be played:",
-        f"       {command} demo annotate --count 60",
-        "  3. Watch the loop turn on the console's page Loop, or with",
-        f"       {command} status --watch",
-        "  4. Bind your own project on the page Connect, or with",
-        f"       {command} connect --project ID",
+        *steps,
         "",
         "Ctrl-C stops everything. Logs are in " + str(settings.home / "logs"),
     ]

@@ -228,10 +228,8 @@ def test_it_speaks_chinese_to_who_asks_for_it(
     assert "Redis 有回答" in {check["name"] for check in checks}
 
 
-def test_what_a_replica_cannot_serve_is_told_in_the_language_that_is_asked_for(
-    viewer: TestClient, operator: TestClient, loop: Loop
-) -> None:
-    reason = "medical-v2: its checkpoint is corrupt"
+def test_what_a_replica_cannot_serve_is_told_in_the_language_that_is_asked_for(viewer: TestClient, loop: Loop) -> None:
+    reason = "there is no model 'legal'; GET /api/v1/models lists them"  # any of ours
     loop.state.beat("one", {"medical": "medical-v1"}, {"medical": {"version": "medical-v2", "reason": reason}}, 60)
     loop.state.beat("two", {"medical": "medical-v1"}, {}, 60)
 
@@ -239,6 +237,8 @@ def test_what_a_replica_cannot_serve_is_told_in_the_language_that_is_asked_for(
 
     assert system["replicas"] == {"one": {"medical": "medical-v1"}, "two": {"medical": "medical-v1"}}
     assert system["refused"] == {"one": {"medical": {"version": "medical-v2", "reason": reason}}}
+    system = viewer.get(f"{API}/system", headers={"Accept-Language": "zh"}).json()
+    assert "没有模型 'legal'" in system["refused"]["one"]["medical"]["reason"]
 
 
 @pytest.mark.parametrize("what", ["export", "dataset", "report", "feedback"])
