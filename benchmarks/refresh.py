@@ -7,8 +7,9 @@ process, alone, while an annotator labels (a submit every half second, each nami
 Label Studio's own way is timed on another project with the same model, backend and annotator, on `--own` tasks, and
 its time a task is taken times the number of tasks: it works task by task. What the model takes there is the time of the
 same request sent to the backend by hand.
-`ratio_label_studio` is Label Studio's part only (its own minus the model; ours: posts and the switch), and
-`ratio_end_to_end` everything, the model included. Old predictions are deleted apart, some of them, one request each.
+`ratio_label_studio` is Label Studio's part only (its own minus the model; ours: posts and the switch, beside the
+model), and `ratio_end_to_end` everything, the model included. Old predictions are deleted apart, some of them, one
+request each.
 On PostgreSQL: say which in Label Studio's words (DJANGO_DB=default POSTGRE_HOST=… POSTGRE_PORT=… POSTGRE_NAME=…
 POSTGRE_USER=… POSTGRE_PASSWORD=…), an empty database.
 """
@@ -32,7 +33,7 @@ from machine import machine
 
 from nerloop import checkpoint
 from nerloop.demo import DEMO_FOLDER, label_config_for
-from nerloop.documents import labels_of, read_jsonl
+from nerloop.documents import read_jsonl
 from nerloop.embedded.sandbox import Sandbox, wait_until
 from nerloop.embedded.stack import Stack
 from nerloop.gate import Decision
@@ -41,9 +42,7 @@ from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.promotions import STARTER_VERSION
 from nerloop.settings import Settings
-from nerloop.starter import fresh_starter
-from nerloop.tagger import adapt
-from nerloop.tagging import Decoder
+from nerloop.starter import starter
 from nerloop.tasks import Project, Task
 from nerloop.versions import Candidate
 from sync import predictions, slices
@@ -111,7 +110,7 @@ def compare(sandbox: Sandbox, tasks: int, own: int) -> dict[str, Any]:
 
 def create_project(label_studio: LabelStudio, tasks: int) -> Project:
     """Create a project of the demo's texts, again and again, each with a number before it."""
-    project = label_studio.create_project("benchmark", label_config_for(labels_of(GOLD)))
+    project = label_studio.create_project("benchmark", label_config_for(starter().decoder.labels))
     texts = [f"{number}. {GOLD[number % len(GOLD)].text}" for number in range(tasks)]
     for start in range(0, tasks, 10_000):
         label_studio.import_tasks(project.id, [{"data": {"text": text}} for text in texts[start : start + 10_000]])
@@ -124,10 +123,9 @@ def connect(sandbox: Sandbox, project: Project) -> None:
 
 
 def promote(loop: Loop, project: Project) -> str:
-    """Put a version into production that is the starter with a head for the project's labels; return its name."""
-    tagger = adapt(fresh_starter(), Decoder.flat(project.label_config.labels))
+    """Put a version into production that is the starter once more, which predicts as many entities; return its name."""
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint.save(tagger, checkpoint.Provenance("lac", ""), Path(folder) / "made")
+        checkpoint.save(starter(), checkpoint.Provenance("lac", ""), Path(folder) / "made")
         (Path(folder) / "dataset.jsonl").touch()
         candidate = Candidate(Path(folder) / "made", project.label_config.labels, "", STARTER_VERSION, 0, {})
         loop.registry.register(MODEL, candidate, Path(folder) / "dataset.jsonl", {}, Decision(True, "benchmark"))
@@ -276,7 +274,7 @@ class Annotator(threading.Thread):
         self._http = httpx.Client(base_url=settings.label_studio_url, headers=token, timeout=600)
         self._project = project
         self._ended = threading.Event()
-        self._submits: list[tuple[int, float]] = []
+        self._answers: list[tuple[httpx.Response, float]] = []  # to submits, and where there was no page to submit
 
     def __enter__(self) -> "Annotator":
         self.start()
@@ -292,7 +290,7 @@ class Annotator(threading.Thread):
         while not self._ended.is_set():
             page = self._http.get(f"/api/projects/{self._project.id}/next/")
             if page.status_code != 200:
-                self._submits.append((page.status_code, 0.0))
+                self._answers.append((page, 0.0))
                 continue
             shown = page.json()["predictions"]
             self._ended.wait(0.5)
@@ -303,15 +301,22 @@ class Annotator(threading.Thread):
             }
             began = time.perf_counter()
             answer = self._http.post(f"/api/tasks/{page.json()['id']}/annotations/", json=body)
-            self._submits.append((answer.status_code, time.perf_counter() - began))
+            self._answers.append((answer, time.perf_counter() - began))
 
     def figures(self) -> dict[str, Any]:
         """Return how many submits there were, how many were refused, and how long the slowest took."""
+        refusals = [refusal(answer) for answer, _ in self._answers if answer.status_code != 201]
         return {
-            "submits": len(self._submits),
-            "failed_submits": sum(status != 201 for status, _ in self._submits),
-            "slowest_submit_s": round(max((seconds for _, seconds in self._submits), default=0.0), 1),
+            "submits": len(self._answers),
+            "failed_submits": len(refusals),
+            "refusals": sorted(set(refusals)),
+            "slowest_submit_s": round(max((seconds for _, seconds in self._answers), default=0.0), 1),
         }
+
+
+def refusal(answer: httpx.Response) -> str:
+    """Return what was asked and how it was refused."""
+    return f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {answer.text[:300]}"
 
 
 def say(what: str) -> None:

@@ -9,6 +9,7 @@ import httpx
 from console.texts import Language
 from nerloop.errors import NerLoopError
 
+GENERAL = "lac"  # what the API calls the starter, which is there without any project
 TIMEOUT_SECONDS = 60  # the report of a large project reads all its annotations
 
 

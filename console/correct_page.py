@@ -9,7 +9,7 @@ from nicegui import ui
 from console.annotated_text import AnnotatedText
 from console.api import ApiProblem
 from console.highlight import Shown, highlighted, hue
-from console.layout import View, bound_projects, text_area
+from console.layout import View, bound_projects, open_for_typing, text_area
 
 MAX_CHARACTERS = 100_000  # as the API takes
 SECONDS_BETWEEN_LOOKS = 5.0  # at whether a model has learned from what was sent
@@ -69,11 +69,12 @@ class CorrectPage:
         self._list.set_visibility(False)
         await ui.context.client.connected()
         kept, typed = await self._view.kept("correct"), await self._view.kept("typed")
-        if kept and not self._area.value:  # else somebody was faster
+        if kept:
             self._text, self._model_version = kept["text"], kept["model_version"]
             self._entities = [_span(found) for found in kept["entities"]]
             self._area.value = self._text if typed is None else typed  # what was typed while nothing answered
             self._project.value = self._project_to_go_on_with(kept)
+        open_for_typing(self._area)
         self._draw_labels()
         self._sent = await self._view.kept("sent") or []
         self._list_sent()

@@ -241,10 +241,18 @@ def cell(text: object = "", classes: str = "") -> ui.element:
 
 
 def text_area(t: Texts, kept_as: str, max_characters: int) -> ui.textarea:
-    """Add the box for a text, which this tab keeps under a name; what is typed is told when somebody pauses."""
+    """Add the box for a text, which this tab keeps under a name; what is typed is told when somebody pauses.
+
+    It takes no text before `open_for_typing`: what somebody typed while the page fills it would be lost.
+    """
     area = ui.textarea(t("text"), placeholder=t("text_hint")).classes("full")
-    area.props(f"outlined autogrow debounce={DEBOUNCE_MILLISECONDS} maxlength={max_characters}")
+    area.props(f"outlined autogrow readonly debounce={DEBOUNCE_MILLISECONDS} maxlength={max_characters}")
     return area.on("update:model-value", js_handler=f"(text) => nerloop.keep({kept_as!r}, text)")
+
+
+def open_for_typing(area: ui.textarea) -> None:
+    """Let somebody type into the box, now that what the tab has kept is in it."""
+    area.props(remove="readonly")
 
 
 def chart(view: View, options: dict[str, Any], title: str) -> ui.echart:

@@ -7,8 +7,9 @@ from typing import Any
 
 from nicegui import ui
 
-from console.layout import View, bound_projects, cell, chart, section, subheading, table
-from console.report import draw_report
+from console.api import GENERAL, ApiProblem
+from console.layout import View, cell, chart, failed, section, subheading, table
+from console.project import ProjectPart
 from console.system import SystemPanel
 
 SECONDS_BETWEEN_LOOKS = 2.0  # at trainings
@@ -18,108 +19,136 @@ Row = dict[str, Any]
 
 
 async def fill(view: View) -> None:
-    """Build a panel a project, then what runs."""
-    panels = [ProjectPanel(view, project) for project in await bound_projects(view)]
-    system = SystemPanel(view)
-    await asyncio.gather(*(panel.look() for panel in panels), system.look())
-
-    looks = itertools.count(1)
-
-    async def look() -> None:
-        changed = [await panel.look_at_training() for panel in panels]
-        if any(changed) or next(looks) % LOOKS_AT_ALL == 0:
-            rows = {row["project_id"]: row for row in await view.api.get("/projects")}
-            for panel in panels:
-                if panel.project_id in rows:
-                    await panel.look(rows[panel.project_id])
-            await system.look()
-
-    await ui.context.client.connected()
-    view.every(SECONDS_BETWEEN_LOOKS, look)
-    for panel in panels:
-        await panel.report()
+    """Build the page: the models first, which are known and can be steered while Label Studio does not answer."""
+    await LoopPage(view, await view.api.get("/models")).build()
 
 
-class ProjectPanel:
-    """One project and its model."""
+class LoopPage:
+    """A panel a model, and what runs."""
 
-    def __init__(self, view: View, project: Row) -> None:
+    def __init__(self, view: View, models: Sequence[Row]) -> None:
         self._view = view
-        self._project = project
+        self._looks = itertools.count(1)
+        self._problem = ""
+        self._notice = ui.element("div")
+        self._panels = [ModelPanel(view, row["model"]) for row in models if row["projects"] or row["model"] != GENERAL]
+        if not self._panels:
+            ui.label(view.t("no_project")).classes("panel")
+        self._system = SystemPanel(view)
+
+    async def build(self) -> None:
+        """Fill the panels, and keep them up to date."""
+        await asyncio.gather(*(panel.look() for panel in self._panels), self._system.look())
+        await ui.context.client.connected()
+        self._view.every(SECONDS_BETWEEN_LOOKS, self._look)
+        await self._show_projects()
+
+    async def _look(self) -> None:
+        changed = [await panel.look_at_training() for panel in self._panels]
+        if any(changed) or next(self._looks) % LOOKS_AT_ALL == 0:
+            for panel in self._panels:
+                await panel.look()
+            await self._system.look()
+            await self._show_projects()
+
+    async def _show_projects(self) -> None:
+        """Bring the projects up to date; what Label Studio keeps us from knowing is said on top of the page."""
+        projects, problem = [], None
+        try:
+            projects = await self._view.api.get("/projects")
+        except ApiProblem as raised:
+            problem = raised
+        if self._view.client.is_deleted:  # nobody looks at the page any more
+            return
+        if str(problem or "") != self._problem:
+            self._problem = str(problem or "")
+            self._notice.clear()
+            if problem:
+                with self._notice:
+                    failed(self._view.t, problem)
+        for panel in self._panels:
+            await panel.show([project for project in projects if project["model"] == panel.model])
+
+
+class ModelPanel:
+    """One model, and the projects that feed it."""
+
+    def __init__(self, view: View, model: str) -> None:
+        self._view = view
+        self._status: Row = {}
         self._training: Row = {}
         self._drawn: object = None  # what the state was drawn from, so that only a change draws it anew
         self._offered: object = None  # likewise the buttons
         self._listed: object = None
-        self.project_id = project["project_id"]
-        with section(f"{project['title']} · {project['model']}"):
-            ui.link(view.t("open_project"), project["url"], new_tab=True)
+        self._parts: dict[int, ProjectPart] = {}
+        self._unreported: set[int] = set()
+        self.model = model
+        with section(model):
             self._state = ui.element("div").classes("stack")
             self._curves = Curves(view)
             self._buttons = ui.row().classes("controls")
             self._versions = ui.element("div")
-            self._report = ui.element("div")
+            self._projects = ui.element("div")
 
-    @property
-    def _model(self) -> str:
-        return str(self._project["model"])
-
-    async def look(self, project: Row | None = None) -> None:
-        """Bring the panel up to date."""
-        self._project = project or self._project
+    async def look(self) -> None:
+        """Bring the model up to date."""
+        self._status = await self._view.api.get(f"/models/{self.model}")
         await self.look_at_training()
-        versions = await self._view.api.get(f"/models/{self._model}/versions")
+        versions = await self._view.api.get(f"/models/{self.model}/versions")
         if versions != self._listed:
-            reported, self._listed = self._listed is not None, versions
+            self._listed = versions
             self._list(versions)
-            if reported:
-                await self.report()
+            self._unreported.update(self._parts)
+
+    async def show(self, projects: Sequence[Row]) -> None:
+        """Bring its projects up to date; a report is asked for where a project is new here, and after a training."""
+        for project in projects:
+            number = project["project_id"]
+            if number in self._parts:
+                self._parts[number].draw(project)
+            else:
+                with self._projects:
+                    self._parts[number] = ProjectPart(self._view, project)
+                self._unreported.add(number)
+        for number in sorted(self._unreported & {project["project_id"] for project in projects}):
+            self._unreported.discard(number)
+            await self._parts[number].report()
 
     async def look_at_training(self) -> bool:
         """Bring the fine-tune up to date; tell whether one has begun or ended."""
-        before, self._training = self._training, await self._view.api.get(f"/models/{self._model}/training")
-        if (self._project, self._training) != self._drawn:
-            self._drawn = (self._project, self._training)
+        before, self._training = self._training, await self._view.api.get(f"/models/{self.model}/training")
+        if (self._status, self._training) != self._drawn:
+            self._drawn = (self._status, self._training)
             self._draw()
         return bool(before) and before["state"] != self._training["state"]
 
     def _draw(self) -> None:
-        t, project, training = self._view.t, self._project, self._training
+        t, status, training = self._view.t, self._status, self._training
         self._state.clear()
         with self._state:
-            count, threshold = project["new_labels"], project["train_threshold"]
-            said = t("new_labels", count=count, threshold=threshold)
-            ui.label(said)
-            bar = ui.linear_progress(min(1.0, count / threshold), show_value=False)
-            bar.props(f'aria-label="{said}"')
-            ui.label(t("annotated", annotated=project["annotated"], tasks=project["tasks"]))
-            serving = t("serving", version=project["production"])
-            if project["f1"] is not None:
-                serving += " · " + t("f1_is", f1=f"{project['f1']:.3f}")
-            if project["provisional"]:
+            count, threshold = status["new_labels"], status["train_threshold"]
+            if threshold:  # else no project feeds it
+                said = t("new_labels", count=count, threshold=threshold)
+                ui.label(said)
+                bar = ui.linear_progress(min(1.0, count / threshold), show_value=False)
+                bar.props(f'aria-label="{said}"')
+            serving = t("serving", version=status["production"])
+            if status["f1"] is not None:
+                serving += " · " + t("f1_is", f1=f"{status['f1']:.3f}")
+            if status["provisional"]:
                 serving += " · " + t("provisional")
             ui.label(serving).classes("strong")
-            ui.label(self._predictions())
-            if project["paused"]:
-                why = f": {project['paused']['why']}" if project["paused"]["why"] else ""
-                since, by = self._view.local_time(project["paused"]["since"]), project["paused"]["by"]
+            if status["paused"]:
+                why = f": {status['paused']['why']}" if status["paused"]["why"] else ""
+                since, by = self._view.local_time(status["paused"]["since"]), status["paused"]["by"]
                 ui.label(t("paused", by=by, since=since, why=why)).classes("warning")
             ui.label(self._progress()).classes("warning" if training["state"] == "failed" else "")
         self._curves.draw(training["progress"].get("curve") or [])
         runs = training["state"] in {"queued", "started"}
-        offered = (runs, project["previous"], bool(project["paused"]))
+        offered = (runs, status["previous"], bool(status["paused"]), bool(threshold))
         if offered != self._offered:  # a button that is drawn anew while somebody clicks it does nothing
             self._offered = offered
             self._draw_buttons(*offered)
-
-    def _predictions(self) -> str:
-        t, project = self._view.t, self._project
-        said = t("fresh_stale", fresh=project["fresh"], stale=project["stale"])
-        refresh = project["refresh"]
-        if refresh and refresh["state"] in {"queued", "started"} and "total" in refresh:
-            said += " · " + t("refreshing", done=refresh.get("done", 0), total=refresh["total"])
-            if refresh.get("seconds_left") is not None:
-                said += " · " + t("seconds_left", seconds=refresh["seconds_left"])
-        return said
 
     def _progress(self) -> str:
         t, progress = self._view.t, self._training["progress"]
@@ -137,7 +166,7 @@ class ProjectPanel:
             case _:
                 return t("job_none")
 
-    def _draw_buttons(self, runs: bool, previous: str, paused: bool) -> None:
+    def _draw_buttons(self, runs: bool, previous: str, paused: bool, is_fed: bool) -> None:
         t = self._view.t
         self._buttons.clear()
         with self._buttons:
@@ -146,7 +175,7 @@ class ProjectPanel:
                 return
             if runs:
                 self._button(t("stop_training"), self._stop)
-            else:
+            elif is_fed:
                 self._button(t("train_now"), self._train)
             if previous:
                 self._button(t("roll_back_to", version=previous), lambda: self._roll_back(previous)).props("icon=undo")
@@ -160,31 +189,31 @@ class ProjectPanel:
 
     async def _train(self) -> None:
         async with self._view.told():
-            answer = await self._view.api.post(f"/models/{self._model}/train")
+            answer = await self._view.api.post(f"/models/{self.model}/train")
             self._view.say(self._view.t("train_queued" if answer["queued"] else "train_there"))
             await self.look()
 
     async def _stop(self) -> None:
         t = self._view.t
-        confirmed = await self._view.confirmed(t("stop_title", model=self._model), t("stop_training"), asks_why=False)
+        confirmed = await self._view.confirmed(t("stop_title", model=self.model), t("stop_training"), asks_why=False)
         if confirmed is None:
             return
         async with self._view.told():
-            answer = await self._view.api.post(f"/models/{self._model}/training/stop")
+            answer = await self._view.api.post(f"/models/{self.model}/training/stop")
             self._view.say(t("stopped" if answer["stopped"] else "nothing_to_stop"))
             await self.look()
 
     async def _pause(self) -> None:
-        why = await self._view.confirmed(self._view.t("pause_title", model=self._model), self._view.t("pause"))
+        why = await self._view.confirmed(self._view.t("pause_title", model=self.model), self._view.t("pause"))
         if why is not None:
-            await self._decide(f"/models/{self._model}/pause", why=why)
+            await self._decide(f"/models/{self.model}/pause", why=why)
 
     async def _resume(self) -> None:
-        t, waiting = self._view.t, ", ".join(self._project["waiting"])
+        t, waiting = self._view.t, ", ".join(self._status["waiting"])
         note = t("resume_note", versions=waiting) if waiting else ""
-        why = await self._view.confirmed(t("resume_title", model=self._model), t("resume"), note=note)
+        why = await self._view.confirmed(t("resume_title", model=self.model), t("resume"), note=note)
         if why is not None:
-            await self._decide(f"/models/{self._model}/resume", why=why)
+            await self._decide(f"/models/{self.model}/resume", why=why)
 
     async def _roll_back(self, version: str) -> None:
         t = self._view.t
@@ -192,7 +221,7 @@ class ProjectPanel:
             t("roll_back_title", version=version), t("roll_back"), note=t("roll_back_note"), needs_reason=True
         )
         if why is not None:
-            await self._decide(f"/models/{self._model}/rollback", to=version, why=why)
+            await self._decide(f"/models/{self.model}/rollback", to=version, why=why)
 
     async def _promote(self, version: Row) -> None:
         t, name = self._view.t, version["version"]
@@ -207,8 +236,7 @@ class ProjectPanel:
             t = self._view.t
             serves = answer.get("production")
             self._view.say(t("now_serving", version=serves) if serves else t("done"), type="positive")
-            rows = await self._view.api.get("/projects")
-            await self.look(next((row for row in rows if row["project_id"] == self.project_id), None))
+            await self.look()
 
     def _list(self, versions: Sequence[Row]) -> None:
         t = self._view.t
@@ -242,16 +270,6 @@ class ProjectPanel:
                         button.props("flat dense no-caps").props(f'aria-label="{t("promote")} {version["version"]}"')
         with ui.element("tr").classes(classes):
             cell(version["reason"], "hint").props(f"colspan={columns}")
-
-    async def report(self) -> None:
-        """Show what takes longer to find out: the learning curve, corrections, time saved, advice."""
-        async with self._view.told():
-            report = await self._view.api.get(f"/projects/{self.project_id}/report")
-            if self._view.client.is_deleted:  # nobody looks at the page any more
-                return
-            self._report.clear()
-            with self._report:
-                draw_report(self._view, report)
 
 
 class Curves:

@@ -39,4 +39,5 @@ class SystemPanel:
             for worker in system["workers"]:
                 queues = ", ".join(worker["queues"])
                 does = t("busy", job=worker["job"]) if worker["job"] else t("idle")
-                ui.label(f"{t('worker', name=worker['name'])} · {queues} · {does}")
+                heard = t("heard", at=self._view.local_time(worker["heard_at"]))
+                ui.label(f"{t('worker', name=worker['name'])} · {worker['version']} · {queues} · {does} · {heard}")

@@ -26,7 +26,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "cancel": ("取消", "Cancel"),
     "reload": ("重新加载", "Reload"),
     "backend_silent": ("ML 后端没有回应（{error}）", "The ML backend does not answer ({error})"),
-    "not_answered": ("没有得到回答：{detail}", "No answer: {detail}"),
+    "not_answered": ("请求失败：{detail}", "No answer: {detail}"),
     "no_project": (
         "还没有接入任何项目。操作员可以在“接入”页绑定一个。",
         "No project is connected yet. An operator can bind one on the page Connect.",
@@ -98,7 +98,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Stored in Label Studio as an annotation; it counts for the next training.",
     ),
     "sent_evaluation": (
-        "这段文本属于评测集，或与其中一篇几乎相同：已作为标注保存，但不会参与训练。",
+        "这段文本属于留出文本，或与其中一篇几乎相同：已作为标注保存，但不会参与训练。",
         "This text is held out, or nearly one that is: stored as an annotation, and no model will be trained on it.",
     ),
     "sent_repeated": (
@@ -113,7 +113,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "annotated": ("已标注 {annotated} / {tasks} 个任务", "{annotated} of {tasks} tasks are annotated"),
     "serving": ("线上：{version}", "In production: {version}"),
     "f1_is": ("F1 {f1}", "F1 {f1}"),
-    "provisional": ("暂定（评测文本还太少）", "provisional (too few texts to judge by)"),
+    "provisional": ("暂定（门禁文本还太少）", "provisional (too few texts to judge by)"),
     "fresh_stale": (
         "预标注：{fresh} 条最新，{stale} 条待更新",
         "Predictions: {fresh} fresh, {stale} stale",
@@ -157,7 +157,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "预标注会随之更新，自动晋升会暂停，直到有人恢复。",
         "Predictions follow, and automatic promotion pauses until somebody resumes it.",
     ),
-    "rejected_note": ("门禁没有让它通过：{reason}", "The gate rejected it: {reason}"),
+    "rejected_note": ("未通过门禁：{reason}", "The gate rejected it: {reason}"),
     "resume_title": ("恢复 {model} 的自动晋升？", "Resume automatic promotion of {model}?"),
     "resume_note": (
         "等待中的版本可能马上上线：{versions}",
@@ -204,6 +204,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "worker": ("工作进程 {name}", "Worker {name}"),
     "idle": ("空闲", "idle"),
     "busy": ("正在做 {job}", "busy with {job}"),
+    "heard": ("最近心跳 {at}", "last heartbeat {at}"),
     "serves": ("提供", "serves"),
     "nothing_loaded": ("未加载模型", "no model loaded"),
     "no_replica": ("没有后端副本在运行", "No replica of the ML backend is alive"),
@@ -215,7 +216,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "label": ("标签", "Label"),
     "train_side": ("训练", "train"),
     "dev_side": ("开发", "dev"),
-    "gate_side": ("评测", "gate"),
+    "gate_side": ("门禁", "gate"),
     "total": ("合计", "total"),
     "texts": ("文本数", "Texts"),
     "characters": ("字符数", "Characters"),

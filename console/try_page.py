@@ -8,13 +8,14 @@ from typing import Any
 
 from nicegui import ui
 
+from console.api import GENERAL
 from console.highlight import Shown, highlighted
-from console.layout import View, text_area
+from console.layout import View, open_for_typing, text_area
 from console.texts import Texts
 
 EXAMPLE = "张三在北京的阿里巴巴工作，周末常去上海看望在复旦大学读书的妹妹李娜。"
+SECONDS_BETWEEN_LOOKS = 3.0  # at what the replicas serve
 MAX_CHARACTERS = 20_000  # that are labelled anew whenever somebody stops typing
-GENERAL = "lac"
 
 Found = dict[str, Any]
 """An entity as the API gives it: start, end, label, text, score."""
@@ -102,9 +103,9 @@ class TryPage:
         self._comparing.on_value_change(self._label)
         self._least.on_value_change(self._draw)
         await ui.context.client.connected()
-        kept = await self._view.kept("text")
-        if not self._text.value:  # else somebody was faster
-            self._text.value = kept or EXAMPLE
+        self._text.value = await self._view.kept("text") or EXAMPLE
+        open_for_typing(self._text)
+        self._view.every(SECONDS_BETWEEN_LOOKS, self._follow)
 
     async def _choose(self, side: Side) -> None:
         await self._list_versions(side)
@@ -125,6 +126,15 @@ class TryPage:
         asked = self._asked
         async with self._one_at_a_time:  # the backend works a request out even where nobody waits for it any more
             await self._ask(asked)
+
+    async def _follow(self) -> None:
+        """Label anew where no replica serves the version any more that has answered for a model's production."""
+        replicas = (await self._view.api.get("/system"))["replicas"].values()
+        for side in self._sides[: 1 + self._comparing.value]:
+            served = {replica[side.asked_model] for replica in replicas if side.asked_model in replica}
+            if side.model_version and not side.version.value and served and side.model_version not in served:
+                await self._label()
+                return
 
     async def _ask(self, asked: int) -> None:
         text = self._text.value or ""

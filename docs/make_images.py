@@ -89,9 +89,9 @@ def of_console(browser: Browser, sandbox: Sandbox) -> None:
         page.locator("#correct-text mark", has_text="李娜").click()
         page.wait_for_selector("mark.active")
         take(page, f"console-correct{name}")
-        for each in ("loop", "data", "connect"):
+        for each, last in (("loop", "预标注节省的时间"), ("data", "合计"), ("connect", "已绑定")):
             page.goto(f"/{each}")
-            page.wait_for_load_state("networkidle")
+            page.get_by_text(last).first.wait_for()
             page.wait_for_timeout(2000)  # a chart is drawn on a canvas, which nothing tells of
             take(page, f"console-{each}{name}")
         if not name:

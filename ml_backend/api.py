@@ -6,6 +6,7 @@ what is access.py's: a viewer reads, predicts and sends feedback.
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -25,6 +26,7 @@ from nerloop.loop import Loop
 from nerloop.predictor import Predictor
 from nerloop.promotions import STARTER_VERSION
 from nerloop.runtime import set_threads
+from nerloop.status import model_status
 from nerloop.versions import ModelVersion, version_named
 from sync.push import is_known, pause, promote_by_hand, resume, roll_back
 
@@ -146,6 +148,12 @@ def models(_: Viewer) -> list[ModelRow]:
     ]
 
 
+@router.get("/models/{model}")
+def model_state(_: Viewer, model: KnownModel) -> dict[str, Any]:
+    """Tell where the training and the promotions of a model stand; known also while Label Studio does not answer."""
+    return asdict(model_status(services().loop, model))
+
+
 @router.get("/models/{model}/versions")
 def versions(_: Viewer, model: KnownModel, language: AskedLanguage) -> list[VersionRow]:
     """List every version of a model, newest first, rejected ones too."""
@@ -205,7 +213,7 @@ def pause_model(user: Operator, model: KnownModel, request: Reason) -> dict[str,
 @router.post("/models/{model}/resume")
 def resume_model(user: Operator, model: KnownModel, request: Reason) -> dict[str, bool]:
     """Let what passes the gate be promoted automatically again; `changed` is false where that was not paused."""
-    return {"changed": resume(services().loop, model, user.name, request.why.strip())}
+    return {"changed": resume(services().loop, model, user.name, request.why.strip()) is not None}
 
 
 @router.post("/versions/{version}/promote")

@@ -30,7 +30,7 @@ CHINESE: dict[str, str] = {
     "registered by {}": "由 {} 注册",
     "judged again: {}": "重新评判：{}",
     "it stays until something better comes or somebody acts": "它会一直服务，直到有更好的版本或有人处理",
-    "{}, the best ever, is left out because it cannot be read": "历史最佳 {} 读不出来，没有参与比较",
+    "{}, the best ever, is left out because it cannot be read": "历史最佳 {} 无法读取，没有参与比较",
     "it waits, for automatic promotion is paused": "它在等待：自动晋升已暂停",
     "`nerloop resume {}` ends that": "用 `nerloop resume {}` 恢复",
     # Whether to go on labelling (nerloop/stopping.py)
@@ -80,7 +80,7 @@ CHINESE: dict[str, str] = {
     "project {} is not connected; run `nerloop connect --project {}`": (
         "项目 {} 没有接入；请运行 `nerloop connect --project {}`"
     ),
-    "nothing answers at {} within {} s; mend the address": "{} 在 {} 秒内没有回答，请改正地址",
+    "nothing answers at {} within {} s; mend the address": "{} 在 {} 秒内没有响应，请改正地址",
     "the Label Studio at {} refuses this token; copy a fresh one there": (
         "{} 的 Label Studio 拒绝这个令牌，请在那里重新复制一个"
     ),
@@ -177,7 +177,7 @@ CHINESE: dict[str, str] = {
     "{} is refused: {}": "{} 被拒绝：{}",
     # Servers and disks that do not answer (nerloop/jobs.py, nerloop/label_studio.py, nerloop/mlflow_door.py, …)
     "Redis does not answer ({}); start the stack (`make up`, `nerloop up`), or correct NERLOOP_REDIS_URL": (
-        "Redis 没有回答（{}）；请启动全套服务（`make up`、`nerloop up`），或改正 NERLOOP_REDIS_URL"
+        "Redis 没有响应（{}）；请启动全套服务（`make up`、`nerloop up`），或改正 NERLOOP_REDIS_URL"
     ),
     "LABEL_STUDIO_API_KEY is not set; copy a token from Label Studio, Account & Settings, Access Token": (
         "没有设置 LABEL_STUDIO_API_KEY；请从 Label Studio 的 Account & Settings → Access Token 复制令牌"
@@ -191,10 +191,10 @@ CHINESE: dict[str, str] = {
         "制）只在组织允许时有效，个人访问令牌总是有效"
     ),
     "{}: Label Studio does not answer ({}); is it running at LABEL_STUDIO_URL={}?": (
-        "{}：Label Studio 没有回答（{}）；它在 LABEL_STUDIO_URL={} 运行吗？"
+        "{}：Label Studio 没有响应（{}）；它在 LABEL_STUDIO_URL={} 运行吗？"
     ),
     "{}: Label Studio does not answer ({}); is it running at LABEL_STUDIO_URL?": (
-        "{}：Label Studio 没有回答（{}）；它在 LABEL_STUDIO_URL 运行吗？"
+        "{}：Label Studio 没有响应（{}）；它在 LABEL_STUDIO_URL 运行吗？"
     ),
     "{} is no address: {}": "{} 不是地址：{}",
     "{}: the answer is not JSON; is LABEL_STUDIO_URL Label Studio's?": (
@@ -278,7 +278,7 @@ CHINESE: dict[str, str] = {
     "the term {} has another label above, {}; keep one of them": "词条 {} 在上面已有另一个标签 {}，请只留一个",
     # The checks on the page Connect (sync/doctor.py)
     "see the message; run `nerloop doctor` again after it": "请看这条信息，处理后再检查一次",
-    "Label Studio answers": "Label Studio 有回答",
+    "Label Studio answers": "Label Studio 响应正常",
     "{}, release {}": "{}，版本 {}",
     "Label Studio's release is tested": "Label Studio 的版本经过测试",
     "this version of nerloop is tested with {}; others may behave differently": (
@@ -301,14 +301,14 @@ CHINESE: dict[str, str] = {
         "请带上 BASIC_AUTH_USER 和 BASIC_AUTH_PASS 重新启动 ML 后端"
     ),
     "{}: this is a bug of ours; the log of the ML backend says where": "{}：这是程序的错误，详见 ML 后端的日志",
-    "Redis answers": "Redis 有回答",
+    "Redis answers": "Redis 响应正常",
     "a worker serves queue {}": "队列 {} 有工作进程",
     "{} of them": "{} 个",
     "start one: `python -m workers {}`": "请启动一个：`python -m workers {}`",
     "a backend replica is alive": "有 ML 后端的副本在运行",
     "none": "没有",
     "start the ML backend with the same NERLOOP_REDIS_URL": "请用同一个 NERLOOP_REDIS_URL 启动 ML 后端",
-    "the registry answers": "注册表有回答",
+    "the registry answers": "注册表响应正常",
     "there is room for models": "有空间存放模型",
     "{} GB free": "剩余 {} GB",
     "free space, or set NERLOOP_HOME": "请释放空间，或设置 NERLOOP_HOME",

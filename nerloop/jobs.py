@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from redis import Redis
@@ -49,12 +50,17 @@ class JobStatus:
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """A worker that is alive: the queues it serves, RQ's state of it (idle, busy, …), the job it does now."""
+    """A worker that is alive: the queues it serves, RQ's state of it (idle, busy, …), the job it does now.
+
+    `version` is the release of nerloop that it runs, `heard_at` when it last said that it is alive.
+    """
 
     name: str
+    version: str
     queues: tuple[str, ...]
     state: str
     job: str
+    heard_at: datetime | None
 
 
 class Jobs:
@@ -198,9 +204,11 @@ class Jobs:
             found = [
                 WorkerStatus(
                     str(worker.name),
+                    str(worker.version),
                     tuple(worker.queue_names()),
                     str(worker.get_state()),
                     str(worker.get_current_job_id() or ""),
+                    worker.last_heartbeat,
                 )
                 for worker in Worker.all(connection=self._redis)
             ]

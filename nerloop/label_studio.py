@@ -28,7 +28,9 @@ from nerloop.errors import (
     ProjectNotFound,
 )
 from nerloop.tasks import (
+    BARE_TASK_FIELDS,
     PROJECT_FIELDS,
+    TASK_FIELDS,
     Json,
     Project,
     Task,
@@ -292,8 +294,13 @@ class LabelStudio:
         bare: bool = False,
     ) -> Json:
         query = {"filters": {"conjunction": "and", "items": list(conditions)}, "ordering": [order]}
-        fields = "task_only" if bare else "all"
-        params = {"project": project_id, "query": json.dumps(query), "fields": fields, "page_size": page_size}
+        params = {
+            "project": project_id,
+            "query": json.dumps(query),
+            "fields": "task_only" if bare else "all",
+            "include": ",".join(BARE_TASK_FIELDS if bare else TASK_FIELDS),
+            "page_size": page_size,
+        }
         return dict(self._call("GET", "api/tasks/", params=params))
 
     def _pages(self, path: str, params: Json, page_size: int) -> Iterator[Json]:

@@ -22,6 +22,7 @@ STATE = "state"  # folder of artifacts, with one file named after the step it is
 STATE_TAG = "nerloop.state_step"
 DECISION_TAG = "nerloop.decision"
 REASON_TAG = "nerloop.reason"
+AWAY_SECONDS = 60  # before a registry that is away is asked again: meanwhile nothing is trained, for seconds each time
 SHARE_OF_TIME = 0.05  # of a run that storing its state may take; a large model's is stored less often
 
 
@@ -34,21 +35,23 @@ class LiveRun:
         self._waiting: list[Metric] = []
         self._next_state = time.monotonic()
         self._away = False  # the registry, when it was asked last
+        self._ask_again = 0.0
 
     def log_epoch(self, number: int, loss: float, dev_f1: float | None) -> None:
-        """Add a point to the curves; while the registry is away it waits for the next."""
+        """Add a point to the curves; while the registry is away it waits for a later one."""
         now = int(time.time() * 1000)
         self._waiting.append(Metric("loss", loss, now, number))
         if dev_f1 is not None:
             self._waiting.append(Metric("dev_f1", dev_f1, now, number))
-        self._write_curves()
+        if time.monotonic() >= self._ask_again:
+            self._write_curves()
 
     def keep_state(self, file: Path, step: int) -> None:
         """Store how far the fine-tune is, so that another machine can go on; as often as the share of time allows.
 
         The new file is there before the old one goes.
         """
-        if time.monotonic() < self._next_state or not file.exists():
+        if time.monotonic() < max(self._next_state, self._ask_again) or not file.exists():
             return
         started = time.monotonic()
         with self._tried("storing how far it is"):
@@ -115,3 +118,4 @@ class LiveRun:
             if not self._away:
                 logger.warning("The fine-tune goes on, but the registry does not take part: %s", error)
             self._away = True
+            self._ask_again = time.monotonic() + AWAY_SECONDS

@@ -18,6 +18,11 @@ FEEDBACK_FIELD = "nerloop_feedback"
 
 
 PROJECT_FIELDS = ("id", "title", "label_config", "model_version", "task_number", "created_at")
+BARE_TASK_FIELDS = ("id", "data", "updated_at", "total_annotations", "cancelled_annotations")
+ANNOTATION_FIELDS = ("result", "was_cancelled", "ground_truth", "completed_by", "parent_prediction", "lead_time")
+TASK_FIELDS = (*BARE_TASK_FIELDS, "annotations", *ANNOTATION_FIELDS, "predictions", "draft_exists")
+"""What is read of a project or task. Asked for these only, Label Studio makes a page in a fraction of the time; it
+takes the names for those of annotations too."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,8 @@ class Task:
     """A task with its annotations and predictions; `text` is None where the field is missing or not a string.
 
     `updated_at`, by Label Studio's clock, moves when one of its annotations is made, changed or deleted by hand;
-    `annotation_count`, skips included, is known also where the annotations were not asked for. `feedback` is that of a
-    task which was made, or marked, because a model was wrong about it.
+    `annotation_count`, skips included, is known also where the annotations were not asked for. `has_drafts` counts
+    anybody's. `feedback` is that of a task which was made, or marked, because a model was wrong about it.
     """
 
     id: int
@@ -140,7 +145,7 @@ def read_task(row: Json, config: LabelConfig) -> Task:
             for item in row.get("annotations") or ()
         ),
         predictions=tuple(read_prediction(item, text or "", config) for item in row.get("predictions") or ()),
-        has_drafts=bool(row.get("drafts")),
+        has_drafts=bool(row.get("draft_exists")),
         updated_at=row.get("updated_at") or "",
         annotation_count=(row.get("total_annotations") or 0) + (row.get("cancelled_annotations") or 0),
         feedback=is_feedback(row["data"]),

@@ -6,6 +6,7 @@ from typing import Literal
 from nerloop.errors import BadInput, QueueUnreachable
 from nerloop.loop import Loop
 from nerloop.promotions import STARTER_VERSION, Entry, PromotionLog, check_model_name, version_name
+from nerloop.status import waiting
 from nerloop.versions import ModelVersion, version_named
 from sync.notify import Event, notify
 
@@ -66,15 +67,17 @@ def pause(loop: Loop, model: str, by: str, why: str) -> bool:
     return True
 
 
-def resume(loop: Loop, model: str, by: str, why: str) -> bool:
-    """Let what passes the gate be promoted automatically again; tell whether that was paused.
+def resume(loop: Loop, model: str, by: str, why: str) -> list[ModelVersion] | None:
+    """Let what passes the gate be promoted automatically again; return what waited for it, newest first.
 
-    Raises `BadInput` for an unknown model.
+    Returns None where it was not paused. Raises `BadInput` for an unknown model.
     """
-    if not known_log(loop, model).pause:
-        return False
+    log = known_log(loop, model)
+    if not log.pause:
+        return None
+    waited = waiting(loop.registry.versions(model), log)
     loop.registry.append(model, "resume", by, why)
-    return True
+    return waited
 
 
 def known_log(loop: Loop, model: str) -> PromotionLog:

@@ -8,6 +8,7 @@ import sys
 
 from rq import Queue
 
+from nerloop import __version__
 from nerloop.errors import NerLoopError
 from nerloop.jobs import PREDICT_QUEUE, TRAIN_QUEUE, connect_redis, redis_errors
 from nerloop.logs import set_up_logs
@@ -35,16 +36,18 @@ def main() -> int:
         redis = connect_redis(settings)
         with redis_errors():
             redis.ping()
-        worker = FineTuneWorker if TRAIN_QUEUE in what else WarmWorker
+        kind = FineTuneWorker if TRAIN_QUEUE in what else WarmWorker
         queues = [Queue(name, connection=redis) for name in what]
-        worker(
+        worker = kind(
             queues,
             name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}",  # a killed one's name is taken a while
             connection=redis,
             job_monitoring_interval=BEAT_SECONDS,
             maintenance_interval=MAINTENANCE_SECONDS,
             worker_ttl=MAINTENANCE_SECONDS + 15,  # rq waits this less 15 s for a job before it looks after the others
-        ).work(logging_level="WARNING")
+        )
+        worker.version = __version__  # what the queue shows of a worker; else it is rq's release
+        worker.work(logging_level="WARNING")
     except NerLoopError as error:
         print(f"nerloop: {error}", file=sys.stderr)
         return 1

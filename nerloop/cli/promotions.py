@@ -98,22 +98,16 @@ def resume_command(model: str, by: str | None, why: str) -> None:
     \b
     nerloop resume medical
     """
-    from sync.push import known_log, resume
+    from sync.push import resume
 
-    loop, by = Loop(Settings.load()), _who(by)
+    waited = resume(Loop(Settings.load()), model, _who(by), why.strip())
     console = Console(stderr=True)
-    log = known_log(loop, model)
-    if not resume(loop, model, by, why.strip()):
+    if waited is None:
         warn(console, f"Automatic promotion of {model} is not paused")
         return
     done(console, f"Candidates of {model} that pass the gate are promoted automatically again")
-    waiting = [
-        version
-        for version in loop.registry.versions(model)
-        if version.decision == "passed" and log.waits("promotion", version.replaces)
-    ]
-    if waiting:
-        say(console, f"  {waiting[0]} waits and is promoted at the next reconciliation.")
+    if waited:
+        say(console, f"  {waited[0]} waits and is promoted at the next reconciliation.")
 
 
 def _who(by: str | None) -> str:

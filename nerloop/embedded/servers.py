@@ -16,10 +16,17 @@ from nerloop.settings import SETTINGS_FILE, Settings
 # project: 6 s a request at 10,000 tasks. With it, only on the tasks it is about, and it writes 500 rows a transaction.
 LINEAR_IMPORT = "fflag_fix_back_4620_memory_efficient_predictions_import_08012025_short"
 LABEL_STUDIO = Path(__file__).parents[2] / ".venv-label-studio" / "bin" / "label-studio"
-# What that command does, but its server sends answers at once: else a browser waits 40 ms for the second half of each.
+# What that command does, with two differences. Its server sends answers at once: else a browser waits 40 ms for the
+# second half of each. And a transaction that will write waits its turn, for half a minute: else one that has read
+# before it writes is refused at once ("database is locked", 500) where another has begun to write meanwhile.
 START_LABEL_STUDIO = """
 import socketserver, sys
 socketserver.StreamRequestHandler.disable_nagle_algorithm = True
+from django.db.backends.sqlite3.base import DatabaseWrapper
+def parameters(self, of=DatabaseWrapper.get_connection_params):
+    self.settings_dict["OPTIONS"].update(transaction_mode="IMMEDIATE", timeout=30)
+    return of(self)
+DatabaseWrapper.get_connection_params = parameters
 from label_studio.server import main
 sys.exit(main())
 """

@@ -127,7 +127,7 @@ def test_no_request_that_the_description_allows_makes_the_server_fail(
     for operation in operations:
         try_whatever(api, operation, known, stack.loop.settings.label_studio_url)
 
-    assert len(operations) == 25
+    assert len(operations) == 26
 
 
 def try_whatever(api: httpx.Client, operation: Any, known: dict[str, object], label_studio: str) -> None:

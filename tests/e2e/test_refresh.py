@@ -1,7 +1,10 @@
 """A refresh beside people who annotate: whatever they submit is taken, and nothing is deleted that they still name."""
 
+import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 
+import httpx
 import pytest
 
 from nerloop.demo import DEMO_FOLDER, create_project
@@ -59,6 +62,29 @@ def submit_next(label_studio: LabelStudio, project: Project) -> None:
     label_studio.create_annotation(task.id, [], lead_time=1, parent_prediction=shown)
 
 
+@pytest.mark.parametrize("page_size", [1, 5, 20])
+def test_each_task_is_read_once_whatever_lies_between_their_ids_and_happens_meanwhile(
+    stack: Sandbox, alone: Project, page_size: int
+) -> None:
+    label_studio, field = stack.loop.label_studio, alone.label_config.field
+    between = create_project(label_studio, "between", GOLD, labels_of(GOLD))
+    later = [{"data": {field: f"后来的第{number}条。"}} for number in range(7)]
+    label_studio.import_tasks(alone.id, later)
+    there = [task.id for task in label_studio.tasks(alone)]
+    read: list[int] = []
+
+    for task in label_studio.tasks(alone, annotated=False, page_size=page_size):
+        if not read:
+            label_studio.import_tasks(alone.id, [{"data": {field: "读的时候导入的。"}}])
+        read.append(task.id)
+        label_studio.create_annotation(task.id, [], lead_time=1, parent_prediction=None)  # it leaves the filter
+
+    assert len(there) == len(GOLD) + len(later)
+    assert read == [task.id for task in label_studio.tasks(alone)]
+    assert read[:-1] == there
+    label_studio._call("DELETE", f"api/projects/{between.id}/")
+
+
 def test_a_page_that_was_open_when_the_version_changed_submits_well(stack: Sandbox, alone: Project) -> None:
     label_studio = stack.loop.label_studio
     open_page = label_studio.next_task(alone)
@@ -85,17 +111,48 @@ def test_old_predictions_stay_for_the_grace_period_since_label_studio_refuses_wh
         label_studio.create_annotation(task.id, [], lead_time=1, parent_prediction=task.predictions[0].id)
 
 
-def test_a_draft_keeps_the_predictions_of_its_task(stack: Sandbox, alone: Project) -> None:
+def test_a_task_of_a_page_says_all_that_it_says_alone(stack: Sandbox, alone: Project) -> None:
     label_studio = stack.loop.label_studio
-    drafted, untouched = list(label_studio.tasks(alone))[:2]
-    label_studio._call("POST", f"api/tasks/{drafted.id}/drafts", body={"result": [], "lead_time": 1})
+    task = next(label_studio.tasks(alone))
+    regions = alone.label_config.regions(GOLD[0].text, GOLD[0].entities)
+    label_studio.create_annotation(task.id, regions, lead_time=2.5, parent_prediction=task.predictions[0].id)
+
+    of_page = next(label_studio.tasks(alone))
+
+    (annotation,) = of_page.annotations
+    assert (annotation.lead_time, annotation.parent_prediction) == (2.5, task.predictions[0].id)
+    assert of_page == label_studio.task(alone, task.id)
+
+
+def test_a_draft_keeps_the_predictions_of_its_task_whoever_made_it(stack: Sandbox, alone: Project) -> None:
+    label_studio = stack.loop.label_studio
+    drafted, drafted_by_another, untouched = list(label_studio.tasks(alone))[:3]
+    draft = {"result": [], "lead_time": 1}
+    label_studio._call("POST", f"api/tasks/{drafted.id}/drafts", body=draft)
+    with colleague(stack) as browser:
+        token = {"X-CSRFToken": browser.cookies["csrftoken"]}
+        browser.post(f"/api/tasks/{drafted_by_another.id}/drafts", json=draft, headers=token).raise_for_status()
 
     refresh(stack, alone, grace_seconds=0)
 
     assert {p.model_version for p in label_studio.task(alone, untouched.id).predictions} == {STARTER_VERSION}
-    (named,) = drafted.predictions
-    assert named.id in {prediction.id for prediction in label_studio.task(alone, drafted.id).predictions}
-    label_studio.create_annotation(drafted.id, [], lead_time=1, parent_prediction=named.id)
+    for task in (drafted, drafted_by_another):
+        (named,) = task.predictions
+        assert named.id in {prediction.id for prediction in label_studio.task(alone, task.id).predictions}
+        label_studio.create_annotation(task.id, [], lead_time=1, parent_prediction=named.id)
+
+
+@contextmanager
+def colleague(stack: Sandbox) -> Iterator[httpx.Client]:
+    """Sign another annotator up, by the organization's invitation, and give the browser that is logged in."""
+    invitation = {"token": stack.loop.label_studio._call("GET", "api/invite")["token"]}
+    address = stack.loop.settings.label_studio_url
+    with httpx.Client(base_url=address, headers={"Referer": address}, follow_redirects=True) as browser:
+        browser.get("/user/signup/", params=invitation)
+        form = {"email": "colleague@example.com", "password": secrets.token_urlsafe(12)}
+        form["csrfmiddlewaretoken"] = browser.cookies["csrftoken"]
+        browser.post("/user/signup/", params=invitation, data=form).raise_for_status()
+        yield browser
 
 
 def test_a_refresh_that_is_killed_between_two_posts_goes_on_and_doubles_nothing(

@@ -31,11 +31,12 @@ from sync.pull import new_labels
 SITE = Path(__file__).parent / "site"
 HEAL_SECONDS = 480  # a slow machine runs two such stacks at once
 TEXT = "张三在北京的阿里巴巴工作。"
+PAUSE_SECONDS = 0.2  # between two requests of the client: more of them would take what the rest needs to heal
 
 
 @dataclass
 class Client:
-    """Predicts without a pause through both replicas in turn, as a load balancer would: a dead one is passed over.
+    """Predicts all the time through both replicas in turn, as a load balancer would: a dead one is passed over.
 
     `failed` are requests that no replica answered well; `passed_over` those that another had to answer.
     """
@@ -52,7 +53,7 @@ class Client:
         """Send until stopped."""
         with httpx.Client(timeout=30) as http:
             for turn in itertools.count():
-                if self._stopping.wait(0.05):
+                if self._stopping.wait(PAUSE_SECONDS):
                     return
                 if body := self.body:
                     self._ask(http, turn, body)

@@ -1,4 +1,4 @@
-"""A registry as one machine has it, and as many machines have it: behind a real MLflow server."""
+"""What several tests share: what was timed, and a registry as many machines have it, behind a real MLflow server."""
 
 import os
 import subprocess
@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from nerloop.cache import RUNTIMES
 from nerloop.embedded.sandbox import free_port, wait_until
 from nerloop.loop import Loop
 from nerloop.settings import Settings
@@ -46,3 +47,16 @@ def any_registry(request: pytest.FixtureRequest, loop: Loop) -> Loop:
     address = request.getfixturevalue("mlflow_server")
     environ = {"NERLOOP_HOME": str(loop.settings.home), "NERLOOP_REDIS_URL": loop.settings.redis_url}
     return Loop(Settings.load({**environ, "NERLOOP_REGISTRY_URL": address}))
+
+
+@pytest.fixture(scope="session")
+def runtimes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where it is kept which runtime of a model is the fastest."""
+    return tmp_path_factory.mktemp(RUNTIMES)
+
+
+@pytest.fixture
+def timed_runtimes(loop: Loop, runtimes: Path) -> None:
+    """Spare a test the second in which the starter's runtimes are timed, where another one has done it."""
+    loop.settings.checkpoint_cache.mkdir()
+    (loop.settings.checkpoint_cache / RUNTIMES).symlink_to(runtimes)

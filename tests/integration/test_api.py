@@ -30,7 +30,7 @@ from nerloop.versions import Candidate, ModelVersion
 
 TEXT = "张三在北京的阿里巴巴工作。"
 API = "/api/v1"
-READING = ("/models", "/models/medical/versions", "/models/medical/training", "/projects")
+READING = ("/models", "/models/medical", "/models/medical/versions", "/models/medical/training", "/projects")
 DECIDING = (
     ("/models/medical/train", {}),
     ("/models/medical/training/stop", {}),
@@ -44,7 +44,7 @@ DECIDING = (
 
 
 @pytest.fixture
-def services(loop: Loop, valkey: str, monkeypatch: pytest.MonkeyPatch) -> Services:
+def services(loop: Loop, valkey: str, timed_runtimes: None, monkeypatch: pytest.MonkeyPatch) -> Services:
     environ = {
         "NERLOOP_HOME": str(loop.settings.home),
         "NERLOOP_REDIS_URL": valkey,
@@ -209,6 +209,24 @@ def test_models_and_versions_are_listed_with_what_the_gate_decided(
     check_problem(viewer.get(f"{API}/models/legal/versions"), 404, "legal")
 
 
+def test_where_a_model_stands_is_known_while_label_studio_is_down(
+    viewer: TestClient, loop: Loop, tmp_path: Path
+) -> None:
+    loop.registry.promote(register(loop, tmp_path, Decision(True, "better")))
+    loop.registry.append("medical", "pause", "lina", "audit")
+    waits = register(loop, tmp_path, Decision(True, "better still"))
+    loop.state.add_new_labels("medical", ["7", "8"])
+
+    state = viewer.get(f"{API}/models/medical").json()
+
+    assert (state["production"], state["f1"], state["previous"]) == ("medical-v1", 0.8, STARTER_VERSION)
+    assert (state["paused"]["by"], state["paused"]["why"]) == ("lina", "audit")
+    assert state["waiting"] == [str(waits)]
+    assert (state["new_labels"], state["train_threshold"]) == (2, 50)
+    check_problem(viewer.get(f"{API}/projects"), 503, "Label Studio")
+    check_problem(viewer.get(f"{API}/models/legal"), 404, "legal")
+
+
 def test_it_speaks_chinese_to_who_asks_for_it(
     viewer: TestClient, operator: TestClient, loop: Loop, tmp_path: Path
 ) -> None:
@@ -225,7 +243,7 @@ def test_it_speaks_chinese_to_who_asks_for_it(
     check_problem(unknown, 404, "没有模型 'legal'")
     assert unknown.headers["content-language"] == "zh"
     check_problem(unlike, 422, "字段 'texts'：至少 1 项")
-    assert "Redis 有回答" in {check["name"] for check in checks}
+    assert "Redis 响应正常" in {check["name"] for check in checks}
 
 
 def test_what_a_replica_cannot_serve_is_told_in_the_language_that_is_asked_for(viewer: TestClient, loop: Loop) -> None:

@@ -1,11 +1,13 @@
 """A replica as a process of its own, with a real Valkey and a real registry, under a client that never stops."""
 
 import os
+import select
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +126,15 @@ def test_swaps_under_a_steady_client_fail_no_request_and_a_damaged_version_is_re
     assert {status for status, _ in replica.answers} == {200}
     assert list(dict.fromkeys(version for _, version in replica.answers)) == [STARTER_VERSION, first, third]
     assert list(loop.state.replicas().values()) == [{MODEL: third}]
+
+
+def test_a_connection_idle_for_as_long_as_clients_keep_one_is_still_open(replica: Replica) -> None:
+    kept_by_httpx_seconds = 5
+    idle = HTTPConnection(replica.url.removeprefix("http://"))
+    idle.request("GET", "/health/ready")
+    assert idle.getresponse().read()
+
+    closed, _, _ = select.select([idle.sock], [], [], kept_by_httpx_seconds + 1)
+
+    assert not closed
+    idle.close()

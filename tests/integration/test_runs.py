@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from nerloop import checkpoint
+from nerloop import checkpoint, live_run
 from nerloop.calibration import calibration
 from nerloop.cli import cli
 from nerloop.documents import Document, Entity
@@ -204,6 +204,7 @@ def test_a_run_takes_any_label(
 def test_a_registry_that_is_away_costs_points_of_the_curve_nothing(
     loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(live_run, "AWAY_SECONDS", 0)
     run = loop.registry.runs.begin(MODEL, "key", {})
     with monkeypatch.context() as away:
         away.setattr(MlflowClient, "log_batch", lambda *_, **__: (_ for _ in ()).throw(OSError("no route")))
@@ -214,6 +215,30 @@ def test_a_registry_that_is_away_costs_points_of_the_curve_nothing(
 
     assert [m.step for m in client(loop).get_metric_history(run.id, "loss")] == [1, 2, 3]
     assert caplog.text.count("the registry does not take part") == 1
+
+
+def test_a_registry_that_is_away_does_not_hold_up_every_epoch(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = loop.registry.runs.begin(MODEL, "key", {})
+    asked: list[str] = []
+    state = tmp_path / "state.safetensors"
+    state.touch()
+
+    def away(*_: object, **__: object) -> None:
+        asked.append("")
+        raise MlflowException("the registry is away")
+
+    with monkeypatch.context() as patched:
+        for method in ("log_batch", "get_run"):
+            patched.setattr(MlflowClient, method, away)
+        for epoch in range(1, 6):
+            run.log_epoch(epoch, 1 / epoch, None)
+            run.keep_state(state, epoch)
+
+    assert len(asked) == 1
+    run.drop_state()  # the end of a run asks whatever was
+    assert [m.step for m in client(loop).get_metric_history(run.id, "loss")] == [1, 2, 3, 4, 5]
 
 
 def test_points_that_waited_for_the_registry_are_written_when_a_run_ends(

@@ -42,7 +42,7 @@ PREDICTION = {"id": 4, "model_version": "medical-v7", "score": 0.25, "result": [
 )
 def test_a_task_of_the_api_is_read_with_its_annotations_and_predictions(user, annotator):
     made = ANNOTATION | {"completed_by": user}
-    row = {"id": 17, "data": {"text": TEXT}, "annotations": [made], "predictions": [PREDICTION], "drafts": [{}]}
+    row = {"id": 17, "data": {"text": TEXT}, "annotations": [made], "predictions": [PREDICTION], "draft_exists": True}
 
     task = read_task(row, PROJECT.label_config)
 
@@ -58,7 +58,7 @@ def test_a_task_of_the_api_is_read_with_its_annotations_and_predictions(user, an
     "row",
     [
         {"id": 17, "data": {"text": TEXT}},
-        {"id": 17, "data": {"text": TEXT}, "annotations": [], "predictions": [], "drafts": []},
+        {"id": 17, "data": {"text": TEXT}, "annotations": [], "predictions": [], "draft_exists": False},
         {"id": 17, "data": {"text": TEXT, "meta": 1}, "annotations": None, "predictions": None},
     ],
 )
