@@ -246,6 +246,13 @@ class Jobs:
             except ValueError:  # rq, where what it keeps of a killed worker's try has expired or was flushed
                 self._redis.delete(job.key, job.execution_registry.key)
 
+    def _forget_remains(self, job_id: str) -> None:
+        """Remove what a job wrote that ran on after Redis was flushed: no job, but its name would stay taken."""
+        try:
+            Job.fetch(job_id, connection=self._redis)
+        except NoSuchJobError:
+            self._redis.delete(Job.key_for(job_id))
+
     def _enqueue(
         self,
         queue: str,
@@ -258,6 +265,7 @@ class Jobs:
         log_level: int = logging.INFO,
     ) -> bool:
         with redis_errors():
+            self._forget_remains(job_id)
             try:
                 Queue(queue, connection=self._redis).enqueue_call(
                     function,

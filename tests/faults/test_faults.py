@@ -123,7 +123,7 @@ def test_redis_is_flushed_and_then_killed_while_a_model_is_trained(rig: Rig) -> 
     rig.wait_for_job(name, step="training")
 
     rig.loop.redis.flushall()
-    rig.wait_for_job(name, step="training")
+    wait_until(lambda: rig.loop.state.binding(project.id) is not None, HEAL_SECONDS, "the project to be bound again")
     rig.kill("valkey")
 
     rig.wait_until_promoted(name)

@@ -121,6 +121,19 @@ def test_a_fine_tune_queued_again_that_then_fails_cools_down(loop: Loop, tmp_pat
     assert queued(loop) == 0
 
 
+def test_what_a_fine_tune_still_says_after_redis_was_flushed_does_not_keep_its_name_taken(loop: Loop) -> None:
+    loop.jobs.enqueue_fine_tune("medical")
+    running = Job.fetch(JOB, connection=loop.redis)
+    loop.redis.flushall()
+    running.meta = {"step": "training"}
+    running.save_meta()
+
+    assert loop.jobs.enqueue_fine_tune("medical")
+
+    assert queued(loop) == 1
+    assert Job.fetch(JOB, connection=loop.redis).is_queued
+
+
 def test_a_refresh_can_be_queued_again_though_rq_lost_what_it_kept_of_a_killed_try(loop: Loop) -> None:
     loop.jobs.enqueue_refresh(1)
     job = Job.fetch(refresh_id(1), connection=loop.redis)
