@@ -30,7 +30,7 @@ from typing import Any
 
 from machine import machine
 
-from nerloop.acquisition import STRATEGIES, Order, serving_scores
+from nerloop.acquisition import RANDOM, STRATEGIES, Order, serving_scores
 from nerloop.documents import Document, Entity, labels_of, read_jsonl
 from nerloop.label_matching import known_as
 from nerloop.predictor import Predictor, found_in, score
@@ -110,10 +110,11 @@ def simulate(folder: Path, strategy: str, seed: int, rounds: Sequence[int]) -> l
     spend(cost, labelled, [Document("", document.text) for document in labelled])
     points = []
     for size, following in itertools.zip_longest(rounds, rounds[1:]):
-        predictor = trained(labelled, labels_of(pool), seed)
+        predictor = trained(labelled, labels_of(pool), seed, f"after {size}")
         points.append({"sentences": size, **cost, "f1": score(predictor, held_out).micro.f1})
         if following is not None:
-            rest = ranked(rest, predictor, order)
+            if strategy != RANDOM:  # its order goes by a hash of the text: the same draw for every seed
+                rest = ranked(rest, predictor, order)
             chosen, rest = rest[: following - size], rest[following - size :]
             spend(cost, chosen, found_in(chosen, predictor))
             labelled = [*labelled, *chosen]
@@ -167,13 +168,13 @@ def pool_and_held_out(folder: Path, seed: int) -> tuple[list[Document], list[Doc
     return pool, [*dev, *test]
 
 
-def trained(documents: Sequence[Document], labels: Sequence[str], seed: int) -> Predictor:
-    """Return LAC fine-tuned on the documents."""
+def trained(documents: Sequence[Document], labels: Sequence[str], seed: int, version: str = "") -> Predictor:
+    """Return LAC fine-tuned on the documents, under a name, which what comes up by chance goes by."""
     base = fresh_starter()
     tagger = adapt(base, Decoder.flat(labels), known_as(base, documents))
     set_threads(tagger.encoder.kind)
     Trainer(Recipe(seed=seed, epochs=EPOCHS)).fit(tagger, documents, [])
-    return Predictor(tagger, "")
+    return Predictor(tagger, version)
 
 
 def spend(cost: dict[str, int], chosen: Sequence[Document], pre_labelled: Sequence[Document]) -> None:

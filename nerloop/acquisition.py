@@ -20,7 +20,7 @@ RANDOM = "random"
 DIVERSE = "diverse"
 STRATEGIES: dict[str, Callable[[str, Prediction], float]] = {
     RANDOM: lambda text, _: hash_fraction(text, salt="random:"),
-    "least-confidence": lambda _, prediction: 1 - prediction.uncertainty.least_confidence,
+    "least-confidence": lambda text, prediction: 1 / (1 - prediction.uncertainty.mnlp * len(text)),  # P may be 1e-30
     "mnlp": lambda _, prediction: math.exp(prediction.uncertainty.mnlp),
     "entropy": lambda _, prediction: math.exp(-prediction.uncertainty.token_entropy),
     "margin": lambda _, prediction: prediction.uncertainty.margin,
@@ -30,6 +30,7 @@ STRATEGIES: dict[str, Callable[[str, Prediction], float]] = {
 """How sure a model is of a text by each strategy, in [0, 1]: the least sure comes first."""
 
 FIRST = 0.0  # the serving score of what comes before all that a strategy ranks
+DIGITS = 6  # of a serving score; what is ranked has at least the last of them
 SPREAD = 500  # tasks at the head of the order that `diverse` spreads: what can be labelled until the next model
 
 
@@ -64,7 +65,8 @@ def serving_scores(
 
     The strategy ranks the texts, and those that nearly repeat one before them go to the end. The score of a rank is
     that of the text which is as far down by doubt alone, so that scores of different calls can be compared. A text that
-    comes up by chance takes a rank by chance, and is spread over the whole order.
+    comes up by chance takes a rank by chance, and is spread over the whole order; another one for each version, else
+    those with a low one would all be labelled after the first few, and none of the others would ever come up.
 
     A model that knows none of the labels has no doubt to go by: then the texts come in an order of chance whose head is
     spread, so that the first ones to be labelled are as different as can be.
@@ -78,11 +80,15 @@ def serving_scores(
         ranked = _spread(ranked[:SPREAD], texts, doubts, vectors) + ranked[SPREAD:]
     score_of = dict(zip(_repeats_last(ranked, texts), values, strict=True))
 
-    def drawn(text: str) -> float:
-        fraction = hash_fraction(text, salt="order:")
+    def drawn(text: str, version: str) -> float:
+        fraction = hash_fraction(text, salt=f"order:{version}:")
         return values[int(fraction * len(values))] if values else fraction
 
-    return [round(score_of.get(number, drawn(text)), 6) for number, text in enumerate(texts)]
+    scores = (
+        score_of.get(number, drawn(text, one.model_version))
+        for number, (text, one) in enumerate(zip(texts, predictions, strict=True))
+    )
+    return [max(round(score, DIGITS), 10**-DIGITS) for score in scores]
 
 
 def _spread(ranked: Sequence[int], texts: Sequence[str], doubts: Sequence[float], vectors: Vectors) -> list[int]:

@@ -4,7 +4,7 @@ import random
 import numpy as np
 import pytest
 
-from nerloop.acquisition import DIVERSE, STRATEGIES, Order, serving_scores
+from nerloop.acquisition import DIVERSE, FIRST, STRATEGIES, Order, serving_scores
 from nerloop.documents import Prediction, Uncertainty
 from nerloop.split import side_of
 
@@ -13,8 +13,8 @@ CONFIDENCES = [random.Random(number).random() for number in range(200)]
 ALL_BY_DOUBT = Order("confidence", dev_share=0, gate_share=0, random_share=0)
 
 
-def prediction(confidence=0.5, least_confidence=0.5, mnlp=-0.1, token_entropy=0.2, margin=0.5):
-    return Prediction((), confidence, "v1", Uncertainty(least_confidence, mnlp, token_entropy, margin))
+def prediction(confidence=0.5, least_confidence=0.5, mnlp=-0.1, token_entropy=0.2, margin=0.5, version="v1"):
+    return Prediction((), confidence, version, Uncertainty(least_confidence, mnlp, token_entropy, margin))
 
 
 def no_vectors(texts):
@@ -37,24 +37,47 @@ DOUBTFUL_LONG = prediction(0.5, least_confidence=0.65, mnlp=10 * math.log(0.9) /
 DOUBTFUL_SHORT = prediction(0.8, least_confidence=0.3, mnlp=math.log(0.7) / 2, token_entropy=0.31, margin=0.4)
 
 
+ONE_PAIR = {"长" * 100: LONG, "短" * 4: SHORT}
+ANOTHER = {"长" * 100: DOUBTFUL_LONG, "短" * 2: DOUBTFUL_SHORT}
+
+
 @pytest.mark.parametrize(
     ("strategy", "sure", "score_of_long", "score_of_short"),
     [
-        ("least-confidence", (LONG, SHORT), 0.9, 0.6),
-        ("least-confidence", (DOUBTFUL_LONG, DOUBTFUL_SHORT), 0.35, 0.7),
-        ("mnlp", (LONG, SHORT), 0.9**0.01, 0.6**0.25),
-        ("mnlp", (DOUBTFUL_LONG, DOUBTFUL_SHORT), 0.9**0.1, 0.7**0.5),
-        ("entropy", (LONG, SHORT), math.exp(-0.01), math.exp(-0.3)),
-        ("margin", (LONG, SHORT), 0.8, 0.3),
-        ("confidence", (DOUBTFUL_LONG, DOUBTFUL_SHORT), 0.5, 0.8),
+        ("least-confidence", ONE_PAIR, 1 / (1 - math.log(0.9)), 1 / (1 - math.log(0.6))),
+        ("least-confidence", ANOTHER, 1 / (1 - 10 * math.log(0.9)), 1 / (1 - math.log(0.7))),
+        ("mnlp", ONE_PAIR, 0.9**0.01, 0.6**0.25),
+        ("mnlp", ANOTHER, 0.9**0.1, 0.7**0.5),
+        ("entropy", ONE_PAIR, math.exp(-0.01), math.exp(-0.3)),
+        ("margin", ONE_PAIR, 0.8, 0.3),
+        ("confidence", ANOTHER, 0.5, 0.8),
     ],
 )
 def test_a_strategy_scores_as_worked_by_hand(strategy, sure, score_of_long, score_of_short):
     order = Order(strategy, 0, 0, 0)
 
-    found = serving_scores(["长文本", "短"], sure, order, no_vectors)
+    found = serving_scores(list(sure), list(sure.values()), order, no_vectors)
 
     assert found == pytest.approx([score_of_long, score_of_short], abs=1e-6)
+
+
+@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - {"random"}))
+def test_the_doubt_about_very_long_texts_never_reaches_the_score_of_what_somebody_flagged(strategy):
+    hopeless = prediction(0.0, least_confidence=1.0, mnlp=-5.0, token_entropy=20.0, margin=0.0)
+
+    found = serving_scores(
+        ["长" * 900, "文" * 1000], [hopeless] * 2, Order(strategy, 0, 0, 0), lambda t: np.eye(len(t))
+    )
+
+    assert min(found) > FIRST
+
+
+def test_of_two_texts_whose_best_paths_are_as_good_as_impossible_the_worse_comes_first_by_least_confidence():
+    bad, worse = prediction(least_confidence=1.0, mnlp=-0.5), prediction(least_confidence=1.0, mnlp=-0.6)
+
+    found = serving_scores(["长" * 900, "文" * 900], [bad, worse], Order("least-confidence", 0, 0, 0), no_vectors)
+
+    assert found[1] < found[0]
 
 
 def test_random_is_stable_and_says_nothing_of_the_models_doubt():
@@ -149,6 +172,21 @@ def test_a_share_of_the_other_texts_comes_up_by_chance():
 
     assert 20 <= sum(by_chance) <= 60
     assert scores(order) == scores(order, confidences=sure)
+
+
+def test_the_share_by_chance_comes_up_again_and_again_version_after_version():
+    order = Order("confidence", dev_share=0.1, gate_share=0.1, random_share=0.1)
+    left = {f"{number:04}号病历说明患者情况如下": number / 2000 for number in range(2000)}
+    came_up = []
+
+    for version in ("v1", "v2", "v3", "v4", "v5", "v6"):
+        sure = [prediction(confidence, version=version) for confidence in left.values()]
+        scored = dict(zip(left, serving_scores(list(left), sure, order, no_vectors), strict=True))
+        head = sorted(left, key=scored.__getitem__)[:50]
+        came_up.append(sum(order.by_chance(text) for text in head))
+        left = {text: confidence for text, confidence in left.items() if text not in head}
+
+    assert all(7 <= count <= 21 for count in came_up), came_up  # 14 of 50 are to be expected
 
 
 def test_a_text_alone_has_its_own_score_and_a_held_out_one_a_stable_one_that_is_not():
