@@ -84,14 +84,21 @@ def updated_result(
 
     The model's own regions stay as they are, with their ids.
     """
-    ours = [region for region in prediction.result if _source(region)]
-    models = [region for region in prediction.result if not _source(region)]
+    ours = [region for region in prediction.result if source_of(region)]
+    models = [region for region in prediction.result if not source_of(region)]
     found, _ = config.entities(text, models)
     filled = terms.fill(text, found, config.shown_as(terms.labels))
     added = [entity for entity in filled if entity.source]
     if {_key(region) for region in ours} == {_key(region) for region in config.regions(text, added)}:
         return None
     return [*models, *config.regions(text, added)]
+
+
+def source_of(region: object) -> str:
+    """Return where a stored region comes from: label memory, a gazetteer, or the model, which is empty."""
+    meta = region.get("meta") if isinstance(region, Mapping) else None
+    said = meta.get("text") if isinstance(meta, Mapping) else None
+    return next((source for source in (LABEL_MEMORY, GAZETTEER) if said == [source]), "")
 
 
 def _remember(loop: Loop, model: str, bound: Sequence[Binding], projects: Sequence[Project]) -> list[str]:
@@ -153,16 +160,9 @@ def _label(memory: Mapping[str, Term], surface: str) -> str | None:
     return memory[surface].label if surface in memory else None
 
 
-def _source(region: object) -> str:
-    """Return where a stored region comes from, empty for the model's."""
-    meta = region.get("meta") if isinstance(region, Mapping) else None
-    said = meta.get("text") if isinstance(meta, Mapping) else None
-    return next((source for source in (LABEL_MEMORY, GAZETTEER) if said == [source]), "")
-
-
 def _key(region: Mapping[str, Any]) -> tuple[Any, ...]:
     value = region["value"]
-    return value["start"], value["end"], *value["labels"], _source(region)
+    return value["start"], value["end"], *value["labels"], source_of(region)
 
 
 def _is_refreshing(loop: Loop, bound: Sequence[Binding]) -> bool:

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from nerloop.errors import BadInput, LabelStudioError, LabelStudioUnreachable
+from nerloop.errors import BadInput, LabelStudioError, LabelStudioUnreachable, RegistryError
 from nerloop.label_studio import LabelStudio
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
@@ -48,9 +48,10 @@ def refresh_predictions(
     before = ""
     while True:
         project = loop.label_studio.project(binding.project_id)
+        meant = loop.registry.production(binding.model).name
         predictor = loop.serving.update(binding.model)
         version = predictor.model_version
-        _post_predictions(loop, project, binding.model, predictor, on_progress)
+        _post_predictions(loop, project, binding.model, predictor, meant, on_progress)
         production = loop.registry.production(binding.model)
         if version == production.name:
             if not _delete_some(loop, project, production):
@@ -64,8 +65,14 @@ def refresh_predictions(
 
 
 def _post_predictions(
-    loop: Loop, project: Project, model: str, predictor: "Predictor", on_progress: Callable[[int, int], None]
+    loop: Loop,
+    project: Project,
+    model: str,
+    predictor: "Predictor",
+    meant: str,
+    on_progress: Callable[[int, int], None],
 ) -> None:
+    """Post what is lacking; stop between two posts when the version that was `meant` is no longer in production."""
     label_studio, version = loop.label_studio, predictor.model_version
     total = label_studio.count_tasks(project.id, annotated=False, lacking_version=version)
     done = 0
@@ -82,6 +89,8 @@ def _post_predictions(
             for stored in _stored(label_studio, project, predicted(loop, project, model, predictor, lacking)):
                 done += stored
                 on_progress(done, total)
+                if _is_replaced(loop, model, meant):
+                    return
             break
         except LabelStudioUnreachable:
             raise
@@ -93,6 +102,14 @@ def _post_predictions(
     if done:
         left = label_studio.count_tasks(project.id, annotated=False, lacking_version=version)
         logger.info("Project %s: %s tasks got predictions of %s, %s have none", project.id, done, version, left)
+
+
+def _is_replaced(loop: Loop, model: str, meant: str) -> bool:
+    """Tell whether another version is in production by now: after a promotion or a rollback nobody wants the rest."""
+    try:
+        return loop.registry.production(model).name != meant
+    except RegistryError:  # asked again after the next post
+        return False
 
 
 def _stored(label_studio: LabelStudio, project: Project, slices: Iterable[list[Row]]) -> Iterator[int]:

@@ -11,7 +11,7 @@ from typing import Any
 from nerloop.blind import Timed, TimeSaved, time_saved, wrong_that_pass
 from nerloop.calibration import Calibration, calibration
 from nerloop.corrections import Corrections, corrections
-from nerloop.documents import Document
+from nerloop.documents import Document, Entity
 from nerloop.loop import Loop
 from nerloop.project_state import default_model
 from nerloop.settings import Settings
@@ -19,6 +19,7 @@ from nerloop.split import side_of
 from nerloop.stopping import Advice, Point, advice, learning_curve
 from nerloop.tasks import Annotation, Project, Task, TaskPrediction, document_id
 from sync.connect import stored_binding
+from sync.memory import source_of
 
 TASKS_A_REQUEST = 200  # their ids stand in the address
 
@@ -28,8 +29,9 @@ class Report:
     """The pre-labels of a project and what became of them.
 
     `versions` maps each version to what annotators did to its pre-labels, oldest first. `accepted` says by confidence
-    how many were accepted unchanged (the accuracy of its bins). Of `without` annotations nobody knows that they began
-    with pre-labels. `bias` is None where held-out tasks are not labelled blind. `curve` and `advice` are the model's.
+    how many of the model's own were accepted unchanged (the accuracy of its bins). Of `without` annotations nobody
+    knows that they began with pre-labels. `bias` is None where held-out tasks are not labelled blind. `curve` and
+    `advice` are the model's.
     """
 
     project_id: int
@@ -102,7 +104,7 @@ def report(loop: Loop, project_id: int) -> Report:
         done = corrections(work.shown.entities, work.document.entities)
         versions[version] = versions.get(version, Corrections()) + done
         gold.append(work.document)
-        shown.append(replace(work.document, entities=work.shown.entities))
+        shown.append(replace(work.document, entities=_found_by_the_model(project, work.document.text, work.shown)))
     accepted = calibration(gold, shown)
     bias = _bias(loop, project, model, blind, others, accepted) if loop.settings.blind_held_out else None
     curve = learning_curve(loop.registry.versions(model))
@@ -125,6 +127,11 @@ def _bias(
     right = calibration(gold, found)
     passed = wrong_that_pass(accepted, right)
     return Bias(len(blind), len(by_chance), time_saved(timed), predictor.model_version, right, passed)
+
+
+def _found_by_the_model(project: Project, text: str, shown: TaskPrediction) -> tuple[Entity, ...]:
+    """Leave out what label memory and the gazetteer added: their scores are not the model's confidence."""
+    return project.label_config.entities(text, [region for region in shown.result if not source_of(region)])[0]
 
 
 def _is_blind(work: _Work, settings: Settings) -> bool:

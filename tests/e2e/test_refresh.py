@@ -1,22 +1,28 @@
 """A refresh beside people who annotate: whatever they submit is taken, and nothing is deleted that they still name."""
 
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 
+from nerloop import checkpoint
 from nerloop.demo import DEMO_FOLDER, create_project
 from nerloop.documents import Prediction, Uncertainty, labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox
 from nerloop.errors import BadInput
+from nerloop.gate import Decision
 from nerloop.label_studio import LabelStudio
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.promotions import STARTER_VERSION
 from nerloop.settings import Settings
+from nerloop.starter import starter
 from nerloop.tasks import Project
+from nerloop.versions import Candidate
 from sync import slices
 from sync.predictions import refresh_predictions
 
@@ -181,6 +187,32 @@ def test_a_refresh_that_is_killed_between_two_posts_goes_on_and_doubles_nothing(
 
     predictions = [task.predictions for task in label_studio.tasks(alone)]
     assert [[p.model_version for p in of_task] for of_task in predictions] == [[STARTER_VERSION]] * 200
+
+
+def test_a_promotion_in_the_middle_of_a_refresh_ends_it_and_another_begins(
+    stack: Sandbox, alone: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    loop = Loop(Settings.load({**stack.environ, "NERLOOP_GRACE_SECONDS": "3600"}))
+    loop.label_studio.import_tasks(alone.id, [{"data": {"text": f"第{n}位患者王小明在北京就诊。"}} for n in range(180)])
+    monkeypatch.setattr(slices, "TASKS_A_SLICE", 50)
+    shown_then: list[str] = []
+
+    def promote_once(done: int, total: int) -> None:
+        if not shown_then:
+            shown_then.append(loop.label_studio.project(alone.id).model_version)
+            checkpoint.save(starter(), checkpoint.Provenance("lac", ""), tmp_path / "made")
+            (tmp_path / "dataset.jsonl").touch()
+            candidate = Candidate(tmp_path / "made", starter().decoder.labels, "", STARTER_VERSION, 0, {})
+            made = loop.registry.register("turned", candidate, tmp_path / "dataset.jsonl", {}, Decision(True, "better"))
+            loop.registry.promote(made)
+
+    assert refresh_predictions(loop, Binding(alone.id, "turned", 50), promote_once) == "turned-v1"
+
+    made = Counter(found.model_version for task in loop.label_studio.tasks(alone) for found in task.predictions)
+    assert shown_then == [STARTER_VERSION]
+    assert made["turned-v1"] == 200
+    assert made[STARTER_VERSION] <= 100  # the first slice, and the post that was on its way
+    assert loop.label_studio.project(alone.id).model_version == "turned-v1"
 
 
 def test_no_submit_fails_while_thousands_of_predictions_are_stored(stack: Sandbox, connected: Project) -> None:

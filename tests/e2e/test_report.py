@@ -10,9 +10,10 @@ import pytest
 
 from nerloop.corrections import Corrections
 from nerloop.demo import DEMO_FOLDER, annotate, create_project
-from nerloop.documents import labels_of, read_jsonl
+from nerloop.documents import Entity, Prediction, Uncertainty, labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox
 from nerloop.errors import BadInput
+from nerloop.label_memory import LABEL_MEMORY
 from nerloop.loop import Loop
 from nerloop.pre_annotation import pre_annotate
 from nerloop.promotions import STARTER_VERSION
@@ -97,6 +98,21 @@ def test_the_command_shows_each_version_and_what_confidence_was_worth(
     assert sum(each["count"] for each in found["accepted_by_confidence"]) == shown
     assert STARTER_VERSION in screen and f"{version['accepted'] / shown:.1%}" in screen
     assert "Learning curve" in (tmp_path / "curve.svg").read_text(encoding="utf-8")
+
+
+def test_what_label_memory_added_says_nothing_of_the_models_confidence(stack: Sandbox, project: Project) -> None:
+    label_studio = stack.loop.label_studio
+    task = next(iter(label_studio.tasks(project, annotated=False)))
+    remembered = Entity(0, 2, "DRUG", 0.75, LABEL_MEMORY)
+    made = Prediction((remembered,), 0.5, STARTER_VERSION, Uncertainty(0.5, -0.1, 0.2, 0.3))
+    label_studio.import_predictions(project, [(task, made, 0.5)])
+    shown = max(label_studio.task(project, task.id).predictions, key=lambda prediction: prediction.id)
+    label_studio.create_annotation(task.id, shown.result, lead_time=3, parent_prediction=shown.id)
+
+    found = report(stack.loop, project.id)
+
+    assert found.versions == {STARTER_VERSION: Corrections(annotations=1, accepted=1)}
+    assert found.accepted.entities == 0
 
 
 def test_blind_tasks_show_nothing_and_tell_what_pre_labels_save(stack: Sandbox) -> None:
