@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 import torch
 
+from nerloop.durable import to_disk
 from nerloop.encoder import Encoder, GruEncoder, TransformerEncoder
 from nerloop.errors import BadInput, CheckpointCorrupt
 from nerloop.predictor import window_overlap
@@ -89,7 +90,9 @@ def save(tagger: Tagger, provenance: Provenance, folder: Path) -> None:
         again = published_keys(load(partial).tagger)
         if any(not torch.equal(weights[name].cpu(), again[name]) for name in weights):
             raise BadInput(f"cannot write the checkpoint {folder}: what was read back differs; check the disk")
+        to_disk(*partial.iterdir(), partial)
         partial.rename(folder)
+        to_disk(folder.parent)
     except (OSError, RuntimeError) as error:  # RuntimeError: torch's words for a full disk
         raise BadInput(
             f"cannot write the checkpoint {folder}: {error}; free disk space or check permissions"

@@ -40,7 +40,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Micro scores over all labels, macro F1 over the gold labels, scores per label, and what went wrong.
+    """Micro scores over all labels, macro F1 over those in gold or predictions, each label, and what went wrong.
 
     `boundary` asks for start and end only; a span counts once, whatever the number of its labels. `typing` asks for the
     label and an overlap. `inner_recall` in [0, 1] is the strict recall of the `inner_support` gold entities that lie
@@ -71,11 +71,11 @@ def evaluate(
     expected = Counter(entity.label for right, _ in pairs for entity in right)
     names = sorted({*expected, *found, *(labels or ())})
     per_label = {name: Scores.of(correct[name], found[name], expected[name]) for name in names}
-    supported = [scores.f1 for scores in per_label.values() if scores.support]
+    occurring = [scores.f1 for name, scores in per_label.items() if expected[name] or found[name]]
     inner = [entity in guess for right, guess in pairs for entity in _inner(right)]
     return Evaluation(
         micro=Scores.of(correct.total(), found.total(), expected.total()),
-        macro_f1=sum(supported) / len(supported) if supported else 0.0,
+        macro_f1=sum(occurring) / len(occurring) if occurring else 0.0,
         per_label=per_label,
         documents=len(pairs),
         boundary=_boundary(pairs),

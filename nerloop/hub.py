@@ -16,6 +16,8 @@ from pathlib import Path
 from nerloop.cache import fill
 from nerloop.errors import BadInput, HubError
 
+logger = logging.getLogger(__name__)
+
 TOKEN_VARIABLE = "MODELSCOPE_API_TOKEN"  # noqa: S105 - the name of a variable
 DEFAULT_REVISION = "master"
 # What a checkpoint is made of: ours, RaNER's, XLM-R's. Never code, and never a data set that lies beside it.
@@ -73,6 +75,8 @@ def fetch(source: str, cache: Path) -> Path:
     folder = cache / wanted.folder
     if folder.is_dir():
         return folder
+    if "@" not in source:
+        logger.warning("%s may be another model tomorrow; write %s@REVISION to pin it", wanted, wanted.repository)
     instead = (
         f"where ModelScope cannot be reached, run `modelscope download --model {wanted.repository} "
         f"--revision {wanted.revision} --local_dir DIR` elsewhere and give the path of DIR, or start from `lac`"

@@ -7,6 +7,7 @@ several processes share the work.
 
 import hashlib
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from nerloop.runtime import bf16_pays, set_threads
 from nerloop.tagger import Tagger, weights_key
 from nerloop.temperature import fit_temperature
 from nerloop.training_state import SavedState, TrainingState
+
+logger = logging.getLogger(__name__)
 
 ENCODER_LEARNING_RATE = {"gru": 1e-3, "transformer": 3e-5}
 LINEAR_LEARNING_RATE = {"gru": 5e-3, "transformer": 5e-4}
@@ -155,7 +158,7 @@ class _Run:
         self.best_epoch = 0
         self._tagger, self._examples, self._recipe = tagger, examples, recipe
         self._accelerator, self._state = accelerator, state
-        self._total = recipe.epochs or epochs_for(len(examples), recipe.batch_size)
+        self._total = recipe.epochs or epochs_for(len(examples), recipe.batch_size * accelerator.num_processes)
         optimizer = torch.optim.AdamW(_parameter_groups(tagger, recipe.learning_rate), weight_decay=1e-2, fused=True)
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
         self._model, self._optimizer = accelerator.prepare(tagger, optimizer)
@@ -170,7 +173,7 @@ class _Run:
         device = accelerator.device.type
         self._bf16 = tagger.encoder.kind == "transformer" and bf16_pays(device)
         saved = None if state is None else state.load()
-        if saved is not None:
+        if _all_have(accelerator, saved) and saved is not None:
             self._restore(saved)
 
     def ended(self) -> bool:
@@ -284,6 +287,18 @@ class _Run:
 def epochs_for(examples: int, batch_size: int = BATCH_SIZE) -> int:
     """Return how many epochs a number of examples is trained for."""
     return min(max(EPOCHS[0], math.ceil(MIN_STEPS * batch_size / examples)), EPOCHS[1])
+
+
+def _all_have(accelerator: Any, saved: SavedState | None) -> bool:
+    """Tell whether each process found the same step saved: one that began elsewhere would train another model."""
+    from accelerate.utils import gather_object
+
+    steps = gather_object([int(saved.numbers["step"]) if saved else 0])
+    if len(set(steps)) > 1 and accelerator.is_main_process:
+        logger.warning(
+            "Not every process finds what was saved: starting anew. On several machines, write to a folder they share"
+        )
+    return len(set(steps)) == 1
 
 
 def _agreed(accelerator: Any, dev_f1: float | None) -> float | None:

@@ -16,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nerloop.durable import to_disk
+
 logger = logging.getLogger(__name__)
 
 FILE = "state.safetensors"
@@ -93,6 +95,7 @@ class TrainingState:
         try:
             contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             save_file(contiguous, partial, {"nerloop": json.dumps(numbers)})
+            to_disk(partial)
             partial.replace(self._path)
         finally:
             partial.unlink(missing_ok=True)

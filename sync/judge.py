@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from nerloop import checkpoint
+from nerloop.admission import MIN_TEXTS, admission
 from nerloop.calibration import Calibration, calibration
 from nerloop.documents import Document, Manifest
 from nerloop.errors import BadInput, RegistryError
@@ -27,7 +28,7 @@ from nerloop.tasks import Project
 from nerloop.trainer import MIN_DEV_ENTITIES
 from nerloop.versions import Candidate, ModelVersion, best_ever
 from sync.notify import Event, notify
-from sync.pull import held_out_texts, snapshot
+from sync.pull import held_out_texts, sample_texts, snapshot
 from sync.push import promote_by_hand, push
 
 logger = logging.getLogger(__name__)
@@ -235,6 +236,9 @@ def register_checkpoint(
             decision = decision.forced(by, why_forced)
         if by and not decision.forced_by:
             decision = replace(decision, reason=f"{decision.reason}; registered by {by}")
+        texts = sample_texts(loop.label_studio, projects, loop.settings, MIN_TEXTS)
+        runtimes = admission(tagger, texts, loop.settings.checkpoint_cache)  # what it brings is of other texts
+        made = replace(made, admitted=runtimes.admitted, refused=runtimes.refused)
         checkpoint.save(tagger, made, copy)
         candidate = Candidate(
             folder=copy,

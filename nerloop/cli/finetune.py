@@ -46,7 +46,7 @@ STOPPED = 130  # the exit code of what Ctrl-C ended
     type=click.Choice(["flat", "nested"]),
     help="nested: entities may overlap.  [default: as the base's]",
 )
-@click.option("--epochs", type=click.IntRange(min=1), help="Epochs at most.  [default: 12 to 25, by the data]")
+@click.option("--epochs", type=click.IntRange(min=1), help="Epochs at most.  [default: 14 to 25, by the data]")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Texts a step.  [default: 16]")
 @click.option(
     "--learning-rate",

@@ -10,10 +10,12 @@ from nerloop.cli import cli
 from nerloop.demo import DEMO_FOLDER, annotate, create_project
 from nerloop.documents import labels_of, read_jsonl
 from nerloop.embedded.sandbox import Sandbox
+from nerloop.encoder import TransformerEncoder
 from nerloop.errors import BadInput
 from nerloop.starter import fresh_starter
 from nerloop.tagger import Tagger, adapt
 from nerloop.tagging import Decoder
+from nerloop.tokenizer import SubwordTokenizer
 from nerloop.trainer import Recipe, Trainer
 
 GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")
@@ -78,6 +80,39 @@ def test_a_checkpoint_that_is_worse_can_be_forced_by_somebody_who_says_why(label
     assert (version.forced_by, version.forced_why) == ("Li Na", "guideline of May")
     assert version.reason.endswith("promoted all the same: forced by Li Na, because: guideline of May")
     assert f"  against {version.parent}: micro-F1 " in ended.stderr
+
+
+def test_what_may_serve_a_checkpoint_is_measured_on_the_projects_texts_whatever_it_brings(
+    labelled: Sandbox, tmp_path: Path
+) -> None:
+    admitted = {"onnx-int8": {"entity_f1": 1.0, "score_difference": 0.0, "texts": 500.0}}  # says who made it
+    made = checkpoint.Provenance("elsewhere", "", admitted=admitted)
+    checkpoint.save(small_transformer(tmp_path), made, tmp_path / "made")
+
+    ended = labelled.run("register", str(tmp_path / "made"), "--model", "registered")
+
+    version = next(v for v in labelled.loop.registry.versions("registered") if str(v) == ended.stdout.strip())
+    kept = checkpoint.load(labelled.loop.registry.download(version, tmp_path / "kept")).provenance
+    assert kept is not None and kept.base == "elsewhere"
+    assert kept.admitted == {}
+    assert kept.refused["onnx-int8"].startswith("not measured: there were ")  # it takes 500
+
+
+def small_transformer(folder: Path) -> Tagger:
+    """A BERT of two layers with random weights."""
+    characters = sorted({c for document in GOLD for c in document.text.lower() if not c.isspace()})
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]))
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": true, "tokenizer_class": "BertTokenizer"}')
+    tokenizer = SubwordTokenizer.read(folder, "bert", split_into_characters=True)
+    config = {
+        "model_type": "bert",
+        "vocab_size": len(characters) + 5,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
+    return Tagger(TransformerEncoder(tokenizer, config), Decoder.flat(labels_of(GOLD)))
 
 
 def test_a_checkpoint_without_a_label_of_the_model_is_refused(labelled: Sandbox, tmp_path: Path) -> None:

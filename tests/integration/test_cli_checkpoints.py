@@ -115,6 +115,39 @@ def test_two_processes_share_a_fine_tune_and_one_of_them_speaks(
     assert checkpoint.load(tmp_path / "shared").tagger.decoder.labels == tuple(labels_of(GOLD[:60]))
 
 
+SHARED_BY_NOBODY = """
+import os, sys
+from pathlib import Path
+from nerloop.demo import DEMO_FOLDER
+from nerloop.documents import labels_of, read_jsonl
+from nerloop.starter import fresh_starter
+from nerloop.tagger import adapt, weights_key
+from nerloop.tagging import Decoder
+from nerloop.trainer import Recipe, Trainer
+documents = read_jsonl(DEMO_FOLDER / "train.jsonl")[:32]
+tagger = adapt(fresh_starter(), Decoder.flat(labels_of(documents)))
+folder = Path(sys.argv[1]) / os.environ["RANK"]
+fit = Trainer(Recipe(epochs=2), state_folder=folder).fit(tagger, documents, [])
+print(len(fit.epochs), weights_key(tagger))
+"""
+
+
+def test_processes_that_do_not_find_the_same_saved_step_start_anew_together(tmp_path: Path) -> None:
+    """Machines without a shared folder: only the first process has saved, and would go on alone."""
+    (tmp_path / "run.py").write_text(SHARED_BY_NOBODY)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command = [*launcher, str(tmp_path / "run.py"), str(tmp_path)]
+    first = done(*command)
+    assert (tmp_path / "0" / "state.safetensors").is_file()
+    assert not (tmp_path / "1" / "state.safetensors").exists()
+
+    second = done(*command)
+
+    assert "starting anew" in second.stderr
+    assert sorted(second.stdout.splitlines()) == sorted(first.stdout.splitlines())
+    assert len(set(second.stdout.splitlines())) == 1  # both ended with the same weights
+
+
 def saved(tagger: Tagger, folder: Path) -> str:
     checkpoint.save(tagger, checkpoint.Provenance("lac", ""), folder)
     return str(folder)

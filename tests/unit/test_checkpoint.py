@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -116,6 +118,20 @@ def test_a_checkpoint_of_a_checkpoint_has_the_same_files(every_kind, kind, tmp_p
 
     files = [checkpoint.verify(tmp_path / name)["files"] for name in ("first", "second")]
     assert {k: v for k, v in files[0].items() if k != WEIGHTS} == {k: v for k, v in files[1].items() if k != WEIGHTS}
+
+
+def test_every_file_is_on_the_disk_before_the_checkpoint_has_its_name(bert_checkpoint, tmp_path, monkeypatch):
+    synced = set()
+
+    def fsync(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.add((path.name, (tmp_path / "made").exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    checkpoint.save(checkpoint.load(bert_checkpoint).tagger, Provenance("lac", ""), tmp_path / "made")
+
+    assert {(path.name, False) for path in (tmp_path / "made").iterdir()} <= synced
+    assert (tmp_path.name, True) in synced  # and then the name
 
 
 def test_a_checkpoint_says_how_it_came_to_be(folder):

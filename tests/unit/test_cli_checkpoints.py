@@ -6,7 +6,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from nerloop import checkpoint, raner
+from nerloop import checkpoint, raner, trainer
 from nerloop.cli import cli
 from nerloop.documents import Document, Entity, from_json, read_jsonl, write_jsonl
 from nerloop.errors import BadInput, CheckpointCorrupt, SettingsError
@@ -55,6 +55,12 @@ def refusal(result, kind=BadInput):
 
 def expected(folder, texts=TEXTS):
     return Predictor(checkpoint.load(folder).tagger, "").predict(texts)
+
+
+def test_the_help_of_finetune_says_how_many_epochs_it_takes_by_itself(nerloop):
+    said = " ".join(nerloop("finetune", "--help").output.split())
+
+    assert f"[default: {trainer.EPOCHS[0]} to {trainer.EPOCHS[1]}, by the data]" in said
 
 
 @pytest.mark.parametrize("command", COMMANDS)

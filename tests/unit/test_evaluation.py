@@ -96,11 +96,11 @@ def test_each_label_has_its_own_scores():
     assert result.per_label["LOC"] == Scores(0.0, 0.0, 0.0, 0)
 
 
-def test_macro_f1_is_the_mean_over_the_labels_that_occur_in_gold():
+def test_macro_f1_is_the_mean_over_the_labels_that_occur_in_gold_or_predictions():
     gold = [document((0, 2, "PER"), (3, 5, "PER"), (6, 10, "ORG"))]
     predicted = [document((0, 2, "PER"), (6, 8, "LOC"), (6, 10, "ORG"))]
 
-    assert evaluate(gold, predicted).macro_f1 == pytest.approx((2 / 3 + 1) / 2)
+    assert evaluate(gold, predicted, labels=["TIME"]).macro_f1 == pytest.approx((2 / 3 + 1 + 0) / 3)
 
 
 def test_a_label_that_was_asked_for_is_listed_even_if_it_never_occurs():
@@ -315,7 +315,12 @@ def test_flat_entities_score_as_in_seqeval(pairs):
         assert [scores.precision, scores.recall, scores.f1, scores.support] == pytest.approx(figures, abs=1e-9)
     micro = result.micro
     assert (micro.precision, micro.recall, micro.f1) == pytest.approx(seqeval(gold, predicted, "micro")[:3], abs=1e-9)
-    assert result.macro_f1 == pytest.approx(seqeval(gold, predicted, "macro")[2], abs=1e-9)
+    for gold_, predicted_ in ((gold, predicted), (gold[1:], predicted[1:])):  # the latter lack a label, or all
+        assert evaluate(gold_, predicted_).macro_f1 == pytest.approx(macro_f1_of_seqeval(gold_, predicted_), abs=1e-9)
+
+
+def macro_f1_of_seqeval(gold, predicted):
+    return seqeval(gold, predicted, "macro")[2] if any(d.entities for d in (*gold, *predicted)) else 0.0
 
 
 def seqeval(gold, predicted, average):
