@@ -31,7 +31,7 @@ from nerloop.tagger import Tagger, adapt
 from nerloop.tagging import Decoder
 from nerloop.trainer import Recipe, Trainer
 
-SIZES = (50, 100, 250, 500, 1000)
+SIZES = (50, 100, 250, 500, 1000, 1500)
 QUICK_SIZES = (100, 500)
 
 

@@ -210,7 +210,7 @@ def doubled(loop: Loop, project: Project, version: str) -> int:
 def delete_some(sandbox: Sandbox, project: Project) -> float:
     """Delete some old predictions as a refresh does after the grace period; return the milliseconds of one."""
     loop = Loop(Settings.load({**sandbox.environ, "NERLOOP_GRACE_SECONDS": "0"}))
-    old = list(islice(predictions.old_predictions(loop, project, loop.registry.production(MODEL)), DELETED))
+    old = list(islice(predictions.old_predictions(loop, project, predictions.recent_versions(loop, MODEL)), DELETED))
     began = time.perf_counter()
     for prediction in old:
         loop.label_studio.delete_prediction(prediction.id)

@@ -7,7 +7,7 @@ goes on: what is missing is asked of Label Studio each time.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,8 +16,8 @@ from nerloop.errors import BadInput, LabelStudioError, LabelStudioUnreachable, R
 from nerloop.label_studio import LabelStudio
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
+from nerloop.promotions import version_name
 from nerloop.tasks import Project, Task, TaskPrediction
-from nerloop.versions import Production
 from sync.slices import Row, predict, predicted
 
 if TYPE_CHECKING:
@@ -52,9 +52,8 @@ def refresh_predictions(
         predictor = loop.serving.update(binding.model)
         version = predictor.model_version
         _post_predictions(loop, project, binding.model, predictor, meant, on_progress)
-        production = loop.registry.production(binding.model)
-        if version == production.name:
-            if not _delete_some(loop, project, production):
+        if version == loop.registry.production(binding.model).name:
+            if not _delete_some(loop, project, binding.model):
                 return version
         elif version == before:
             logger.warning("Project %s: stays with %s, which stands in for what is in production", project.id, version)
@@ -142,12 +141,12 @@ def _store(label_studio: LabelStudio, project: Project, rows: list[Row]) -> int:
     return created
 
 
-def _delete_some(loop: Loop, project: Project, production: Production) -> bool:
+def _delete_some(loop: Loop, project: Project, model: str) -> bool:
     """Delete old predictions for a while; tell whether there are more."""
     until = time.monotonic() + DELETING_SECONDS
     deleted = 0
     try:
-        for prediction in old_predictions(loop, project, production):
+        for prediction in old_predictions(loop, project, recent_versions(loop, model)):
             if time.monotonic() > until:
                 return True
             loop.label_studio.delete_prediction(prediction.id)
@@ -158,23 +157,29 @@ def _delete_some(loop: Loop, project: Project, production: Production) -> bool:
             logger.info("Project %s: deleted %s old predictions", project.id, deleted)
 
 
-def old_predictions(loop: Loop, project: Project, production: Production) -> Iterator[TaskPrediction]:
-    """Yield all but the newest prediction of the version in production, of tasks without annotation, skip or draft.
+def recent_versions(loop: Loop, model: str) -> list[str]:
+    """Return the versions that were in production at some time of the grace period, the present one first."""
+    grace = timedelta(seconds=loop.settings.grace_seconds)
+    changes = loop.registry.promotion_log(model).valid
+    numbers = [0, *(change.number for change in changes)]  # each until the change at its place, the last until now
+    recent = [number for number, change in zip(numbers, changes, strict=False) if _age(change.at) < grace]
+    return list(dict.fromkeys(version_name(model, number) for number in (numbers[-1], *reversed(recent))))
 
-    Only where that one has been there for the grace period, as long as the version has been in production. Label Studio
-    refuses (400) what a page submits that names a prediction that is gone, and does not tell which pages are open.
+
+def old_predictions(loop: Loop, project: Project, recent: Sequence[str]) -> Iterator[TaskPrediction]:
+    """Yield what no page that is open can name any more, of tasks without annotation, skip or draft.
+
+    The newest prediction of each of the `recent_versions` stays, and all do until one of those has been there for the
+    grace period. Label Studio refuses (400) what a page submits that names a prediction that is gone, and does not tell
+    which pages are open.
     """
     grace = timedelta(seconds=loop.settings.grace_seconds)
-    if _age(production.since) < grace:
-        return
-    for task in loop.label_studio.tasks(project, annotated=False, min_predictions=2, page_size=PAGE):
+    for task in loop.label_studio.tasks(project, annotated=False, min_predictions=len(recent) + 1, page_size=PAGE):
         if task.annotations or task.has_drafts:
             continue
-        current = (p for p in task.predictions if p.model_version == production.name)
-        kept = max(current, key=lambda prediction: prediction.id, default=None)
-        if kept is None or _age(kept.created_at) < grace:
-            continue
-        yield from (prediction for prediction in task.predictions if prediction != kept)
+        newest = {p.model_version: p for p in sorted(task.predictions, key=lambda p: p.id) if p.model_version in recent}
+        if recent[0] in newest and any(_age(prediction.created_at) >= grace for prediction in newest.values()):
+            yield from (prediction for prediction in task.predictions if prediction not in newest.values())
 
 
 def _age(moment: datetime | None) -> timedelta:

@@ -12,11 +12,10 @@ from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.tasks import Project
 from nerloop.troubles import Troubles
-from nerloop.versions import Production
 from sync.connect import stored_binding
 from sync.label_copy import forget_others
 from sync.notify import Event, notify
-from sync.predictions import old_predictions
+from sync.predictions import old_predictions, recent_versions
 from sync.pull import new_labels
 from sync.push import push
 from sync.retention import apply_retention
@@ -49,7 +48,7 @@ def reconcile(loop: Loop, troubles: Troubles) -> None:
             _close_dead_run(loop, model)
         for project in projects:
             with troubles.of(f"Refreshing project {project.id}"):
-                if _is_stale(loop, project, loop.registry.production(model)):
+                if _is_stale(loop, project, model):
                     loop.jobs.enqueue_refresh(project.id)
         with troubles.of(f"Removing old files of model {model}"):
             apply_retention(loop, model)  # last: a store that refuses to delete holds nothing else up
@@ -102,11 +101,12 @@ def _close_dead_run(loop: Loop, model: str) -> None:
     notify(loop.settings, Event("failed", model, "", reason))
 
 
-def _is_stale(loop: Loop, project: Project, production: Production) -> bool:
-    """Tell whether a project shows another version, lacks predictions of this one, or has old ones past their grace."""
-    count, version = loop.label_studio.count_tasks, production.name
+def _is_stale(loop: Loop, project: Project, model: str) -> bool:
+    """Tell whether a project shows another version than production's, lacks predictions of it, or has old ones."""
+    recent = recent_versions(loop, model)
+    count, version = loop.label_studio.count_tasks, recent[0]
     if project.model_version != version and count(project.id, annotated=False):
         return True
     if count(project.id, annotated=False, lacking_version=version):
         return True
-    return any(old_predictions(loop, project, production))
+    return any(old_predictions(loop, project, recent))

@@ -18,7 +18,7 @@ from nerloop.starter import fresh_starter
 from nerloop.tagger import adapt
 from nerloop.tagging import Decoder
 from nerloop.tasks import Project
-from nerloop.versions import Candidate, Production
+from nerloop.versions import Candidate
 from sync.predictions import old_predictions
 
 GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:30]
@@ -97,7 +97,7 @@ def test_a_skipped_task_does_not_keep_the_refresh_busy(stack: Sandbox, project: 
     loop.label_studio._call("POST", f"api/tasks/{task.id}/annotations/", body={"result": [], "was_cancelled": True})
     loop.label_studio.import_predictions(project, [(task, older, 0.5)])
 
-    assert not list(old_predictions(loop, project, Production()))
+    assert not list(old_predictions(loop, project, [STARTER_VERSION]))
 
 
 def test_a_project_without_unlabelled_tasks_takes_a_new_version_in_its_stride(stack: Sandbox) -> None:

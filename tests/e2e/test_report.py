@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -61,8 +60,7 @@ def test_what_was_shown_is_known_after_a_refresh_and_after_its_prediction_is_del
     newer = [replace(task.predictions[0], model_version="report-v1") for task in tasks]
     label_studio.import_predictions(project, [(t, p, 0.5) for t, p in zip(tasks, newer, strict=True)])
     label_studio.update_project(project.id, model_version="report-v1")
-    production = SimpleNamespace(name="report-v1", since=None)
-    assert {p.id for p in old_predictions(stack.loop, project, production)}.isdisjoint(
+    assert {p.id for p in old_predictions(stack.loop, project, ["report-v1"])}.isdisjoint(
         {task.predictions[0].id for task in (kept, changed)}
     )
     assert report(stack.loop, project.id).versions == expected
