@@ -85,14 +85,18 @@ class Predictor:
 
     @torch.inference_mode()
     def vectors(self, texts: Sequence[str]) -> Tensor:
-        """Return the encoder's mean vector of each text [len(texts), hidden_size]; of a long text, of its beginning."""
+        """Return the encoder's mean vector of each text [len(texts), hidden_size], of a long one that of its beginning.
+
+        That of an empty text is 0.
+        """
         encoder = self.tagger.encoder
         device = self.tagger.linear.weight.device
+        limit = encoder.max_tokens
         tokens = [encoder.tokenizer.tokenize(text) for text in texts]
-        pieces = [text.cut(0, last_unit(text, 0, encoder.max_tokens), encoder.max_tokens) for text in tokens]
+        pieces = {n: text.cut(0, last_unit(text, 0, limit), limit) for n, text in enumerate(tokens) if text.heads}
         found = torch.zeros(len(texts), encoder.hidden_size)
-        order = sorted((n for n, piece in enumerate(pieces) if piece.ids), key=lambda n: len(pieces[n].ids))
-        for numbers in _batches(order, [len(piece.ids) for piece in pieces], TOKENS_A_BATCH[encoder.kind]):
+        sizes = [len(pieces[number].ids) if number in pieces else 0 for number in range(len(texts))]
+        for numbers in _batches(sorted(pieces, key=sizes.__getitem__), sizes, TOKENS_A_BATCH[encoder.kind]):
             batch = encoder.collate([pieces[number] for number in numbers]).to(device)
             real = torch.arange(batch.ids.size(1), device=device) < batch.sizes[:, None]
             summed = (encoder(batch.ids, batch.sizes) * real[..., None]).sum(1)

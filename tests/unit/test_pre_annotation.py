@@ -104,3 +104,14 @@ def test_terms_fill_the_gaps_that_the_model_leaves(lac):
 
 def test_held_out_texts_get_the_models_entities_alone(lac):
     assert found(lac, "dev") == found(lac, "gate") == {("张三", "人名", "")}
+
+
+@pytest.mark.parametrize(("label", "strategy"), [("GENE", "confidence"), ("PER", "diverse")])
+def test_texts_that_are_empty_are_ranked_like_any_other(label: str, strategy: str) -> None:
+    config = parse_label_config(EXAMPLE.replace('value="PER"', f'value="{label}"'))
+    settings = Settings(strategy=strategy, random_share=0.0)
+
+    made = pre_annotate(Predictor(starter(), "lac-starter"), config, ["", "张三在北京。", "", " "], settings)
+
+    assert [len(prediction.entities) for prediction, _ in made][::2] == [0, 0]
+    assert all(0 < score <= 1 for _, score in made)
