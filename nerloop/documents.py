@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nerloop.durable import to_disk
 from nerloop.errors import BadInput
 
 
@@ -207,8 +208,7 @@ def write_jsonl(path: Path, documents: Iterable[Document]) -> int:
             for document in documents:
                 out.write(to_json(document) + "\n")
                 count += 1
-            out.flush()
-            os.fsync(out.fileno())
+        to_disk(partial)
         partial.replace(path)
     except OSError as error:
         raise BadInput(f"cannot write {path}: {error.strerror}; free space or choose another place") from error

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from nerloop.cli.console import done, say
 from nerloop.cli.models import MODEL_HELP, open_model, open_predictor
 from nerloop.documents import text_row
+from nerloop.durable import to_disk
 from nerloop.errors import BadInput
 from nerloop.settings import Settings
 
@@ -159,8 +160,7 @@ def _writing(output: Path | None) -> Iterator[IO[bytes]]:
     try:
         with partial.open("wb") as out:
             yield out
-            out.flush()
-            os.fsync(out.fileno())
+        to_disk(partial)
         partial.replace(output)
     except OSError as error:
         raise BadInput(f"cannot write {output}: {error.strerror}; free space or choose another place") from error
