@@ -30,7 +30,7 @@ from typing import Any
 
 from machine import machine
 
-from nerloop.acquisition import RANDOM, STRATEGIES, Order, serving_scores
+from nerloop.acquisition import HEAD, RANDOM, STRATEGIES, Order, head_scores, serving_scores
 from nerloop.documents import Document, Entity, labels_of, read_jsonl
 from nerloop.label_matching import known_as
 from nerloop.predictor import Predictor, found_in, score
@@ -114,7 +114,7 @@ def simulate(folder: Path, strategy: str, seed: int, rounds: Sequence[int]) -> l
         points.append({"sentences": size, **cost, "f1": score(predictor, held_out).micro.f1})
         if following is not None:
             if strategy != RANDOM:  # its order goes by a hash of the text: the same draw for every seed
-                rest = ranked(rest, predictor, order)
+                rest = ranked(rest, predictor, order, following - size)
             chosen, rest = rest[: following - size], rest[following - size :]
             spend(cost, chosen, found_in(chosen, predictor))
             labelled = [*labelled, *chosen]
@@ -131,7 +131,8 @@ def cold_start(folder: Path, seeds: int) -> dict[str, Any]:
             pool, held_out = pool_and_held_out(folder, seed)
             pool = pool[:COLD_POOL]
             order = Order(strategy, dev_share=0.0, gate_share=0.0, random_share=0.0)
-            first = ranked(pool, Predictor(fresh_starter(), ""), order, knows_labels=knows_labels)[: ROUNDS[0]]
+            size = ROUNDS[0]
+            first = ranked(pool, Predictor(fresh_starter(), ""), order, size, knows_labels=knows_labels)[:size]
             f1 = score(trained(first, labels_of(pool), seed), held_out).micro.f1
             rows.append((f1, sum(len(d.text) for d in first), sum(len(d.entities) for d in first)))
         means = [statistics.mean(values) for values in zip(*rows, strict=True)]
@@ -141,18 +142,24 @@ def cold_start(folder: Path, seeds: int) -> dict[str, Any]:
 
 
 def ranked(
-    documents: Sequence[Document], predictor: Predictor, order: Order, *, knows_labels: bool = True
+    documents: Sequence[Document], predictor: Predictor, order: Order, following: int, *, knows_labels: bool = True
 ) -> list[Document]:
-    """Return documents in the order in which Label Studio would serve them."""
+    """Return documents in the order in which Label Studio serves them where so many labels start a fine-tune."""
     texts = [document.text for document in documents]
-    scores = serving_scores(
-        texts,
-        predictor.predict(texts),
+    predictions = predictor.predict(texts)
+    scores = serving_scores(texts, predictions, order, knows_labels=knows_labels)
+    by_score = sorted(range(len(texts)), key=scores.__getitem__)
+    head = by_score[: min(HEAD, 2 * following)]
+    dealt = head_scores(
+        [texts[number] for number in head],
+        [predictions[number] for number in head],
+        [scores[number] for number in head],
         order,
         lambda chosen: predictor.vectors(chosen).numpy(),
         knows_labels=knows_labels,
     )
-    return [documents[number] for number in sorted(range(len(texts)), key=scores.__getitem__)]
+    in_order = [number for _, number in sorted(zip(dealt, head, strict=True))]
+    return [documents[number] for number in [*in_order, *by_score[len(head) :]]]
 
 
 def full_f1(folder: Path, seed: int) -> float:

@@ -25,13 +25,13 @@ STRATEGIES: dict[str, Callable[[str, Prediction], float]] = {
     "entropy": lambda _, prediction: math.exp(-prediction.uncertainty.token_entropy),
     "margin": lambda _, prediction: prediction.uncertainty.margin,
     "confidence": lambda _, prediction: prediction.confidence,
-    DIVERSE: lambda _, prediction: prediction.confidence,  # `_spread` changes the order
+    DIVERSE: lambda _, prediction: prediction.confidence,  # `head_scores` changes the order
 }
 """How sure a model is of a text by each strategy, in [0, 1]: the least sure comes first."""
 
 FIRST = 0.0  # the serving score of what comes before all that a strategy ranks
 DIGITS = 6  # of a serving score; what is ranked has at least the last of them
-SPREAD = 500  # tasks at the head of the order that `diverse` spreads: what can be labelled until the next model
+HEAD = 500  # tasks at the most whose scores are dealt out anew: what can be labelled until the next model
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,7 @@ class Order:
 
 
 def serving_scores(
-    texts: Sequence[str],
-    predictions: Sequence[Prediction],
-    order: Order,
-    vectors: Vectors,
-    *,
-    knows_labels: bool = True,
+    texts: Sequence[str], predictions: Sequence[Prediction], order: Order, *, knows_labels: bool = True
 ) -> list[float]:
     """Return one score in [0, 1] a text.
 
@@ -68,16 +63,11 @@ def serving_scores(
     comes up by chance takes a rank by chance, and is spread over the whole order; another one for each version, else
     those with a low one would all be labelled after the first few, and none of the others would ever come up.
 
-    A model that knows none of the labels has no doubt to go by: then the texts come in an order of chance whose head is
-    spread, so that the first ones to be labelled are as different as can be.
+    A model that knows none of the labels has no doubt to go by: then the texts come in an order of chance.
     """
-    rank = STRATEGIES[order.strategy if knows_labels else RANDOM]
-    sure = [rank(text, one) for text, one in zip(texts, predictions, strict=True)]
+    sure = _sure(texts, predictions, order, knows_labels=knows_labels)
     ranked = sorted((n for n, text in enumerate(texts) if not order.by_chance(text)), key=sure.__getitem__)
     values = [sure[number] for number in ranked]
-    if order.strategy == DIVERSE or (not knows_labels and order.strategy != RANDOM):
-        doubts = [1 - sure[number] if knows_labels else 1.0 for number in ranked[:SPREAD]]
-        ranked = _spread(ranked[:SPREAD], texts, doubts, vectors) + ranked[SPREAD:]
     score_of = dict(zip(_repeats_last(ranked, texts), values, strict=True))
 
     def drawn(text: str, version: str) -> float:
@@ -89,6 +79,35 @@ def serving_scores(
         for number, (text, one) in enumerate(zip(texts, predictions, strict=True))
     )
     return [max(round(score, DIGITS), 10**-DIGITS) for score in scores]
+
+
+def head_scores(
+    texts: Sequence[str],
+    predictions: Sequence[Prediction],
+    scores: Sequence[float],
+    order: Order,
+    vectors: Vectors,
+    *,
+    knows_labels: bool = True,
+) -> list[float]:
+    """Return the serving scores of the texts at the head of the order, dealt out among them anew.
+
+    They were scored in several calls, each of which knew only its own texts. Here those that nearly repeat another go
+    to the end of the head; and with `diverse`, or where the model knows none of the labels, those come first that are
+    at once doubtful and unlike what is before them. What was flagged or comes up by chance keeps its score.
+    """
+    numbers = [n for n, text in enumerate(texts) if scores[n] > FIRST and not order.by_chance(text)]
+    sure = _sure(texts, predictions, order, knows_labels=knows_labels)
+    ranked = sorted(numbers, key=sure.__getitem__)
+    if order.strategy == DIVERSE or (not knows_labels and order.strategy != RANDOM):
+        ranked = _spread(ranked, texts, [1 - sure[n] if knows_labels else 1.0 for n in ranked], vectors)
+    dealt = dict(zip(_repeats_last(ranked, texts), sorted(scores[n] for n in numbers), strict=True))
+    return [dealt.get(number, score) for number, score in enumerate(scores)]
+
+
+def _sure(texts: Sequence[str], predictions: Sequence[Prediction], order: Order, *, knows_labels: bool) -> list[float]:
+    rank = STRATEGIES[order.strategy if knows_labels else RANDOM]
+    return [rank(text, one) for text, one in zip(texts, predictions, strict=True)]
 
 
 def _spread(ranked: Sequence[int], texts: Sequence[str], doubts: Sequence[float], vectors: Vectors) -> list[int]:

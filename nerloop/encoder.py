@@ -55,10 +55,28 @@ class GruEncoder(nn.Module):
 
     def forward(self, ids: Tensor, sizes: Tensor) -> Tensor:
         """Map ids [B, T] to vectors [B, T, hidden_size]; padding never reaches a real position."""
-        packed = pack_padded_sequence(
-            self.dropout(self.embedding(ids)), sizes.cpu(), batch_first=True, enforce_sorted=False
-        )
+        vectors: Tensor = self.dropout(self.embedding(ids))
+        if torch.is_grad_enabled() and not ids.is_cuda:
+            return self._one_way_at_a_time(vectors, sizes)
+        packed = pack_padded_sequence(vectors, sizes.cpu(), batch_first=True, enforce_sorted=False)
         vectors, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=ids.size(1))
+        return vectors
+
+    def _one_way_at_a_time(self, vectors: Tensor, sizes: Tensor) -> Tensor:
+        """Return what the GRU makes of vectors [B, T, E] without packing them, whose gradient takes T² on a CPU.
+
+        For the way back the texts themselves are turned round, so that their padding stays behind them.
+        """
+        place = torch.arange(vectors.size(1))
+        turned = torch.where(place < sizes[:, None], sizes[:, None] - 1 - place, place)
+        text = torch.arange(len(sizes))[:, None]
+        start = vectors.new_zeros(1, len(sizes), self.gru.hidden_size)
+
+        def run(one_way: Tensor, weights: Sequence[Tensor]) -> Tensor:
+            return torch.gru(one_way, start, tuple(weights), True, 1, 0.0, self.training, False, True)[0]
+
+        for there, back in zip(self.gru.all_weights[::2], self.gru.all_weights[1::2], strict=True):
+            vectors = torch.cat([run(vectors, there), run(vectors[text, turned], back)[text, turned]], 2)
         return vectors
 
 

@@ -6,7 +6,7 @@ The ML backend answers with it and a refresh stores it, so that a task looks the
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nerloop.acquisition import FIRST, Order, serving_scores
+from nerloop.acquisition import FIRST, Order, head_scores, serving_scores
 from nerloop.documents import Prediction
 from nerloop.gazetteer import Gazetteer
 from nerloop.known_terms import NO_TERMS
@@ -40,13 +40,7 @@ def pre_annotate(
     """
     shown_as = config.shown_as(predictor.labels)
     predictions = predictor.with_labels(shown_as).predict(texts)
-    scores = serving_scores(
-        texts,
-        predictions,
-        order_of(settings),
-        lambda chosen: predictor.vectors(chosen).numpy(),
-        knows_labels=bool(shown_as),
-    )
+    scores = serving_scores(texts, predictions, order_of(settings), knows_labels=bool(shown_as))
     terms_as = config.shown_as(terms.labels)
     made = []
     for text, one in zip(texts, _above_thresholds(predictions, predictor.tagger.thresholds, shown_as), strict=True):
@@ -57,6 +51,25 @@ def pre_annotate(
     if feedback:
         scores = [FIRST if is_first else score for score, is_first in zip(scores, feedback, strict=True)]
     return list(zip(made, scores, strict=True))
+
+
+def rescore_head(
+    predictor: Predictor,
+    config: LabelConfig,
+    texts: Sequence[str],
+    predictions: Sequence[Prediction],
+    scores: Sequence[float],
+    settings: Settings,
+) -> list[float]:
+    """Return the serving scores of the texts that come next, dealt out among them anew (see `head_scores`)."""
+    return head_scores(
+        texts,
+        predictions,
+        scores,
+        order_of(settings),
+        lambda chosen: predictor.vectors(chosen).numpy(),
+        knows_labels=bool(config.shown_as(predictor.labels)),
+    )
 
 
 def _above_thresholds(

@@ -113,7 +113,7 @@ class Settings:
     dev_share: float = _setting("NERLOOP_DEV_SHARE", 0.1, "Share of texts held out for early stopping and calibration.")
     gate_share: float = _setting("NERLOOP_GATE_SHARE", 0.1, "Share of texts held out for judging promotions.")
     strategy: str = _setting(
-        "NERLOOP_STRATEGY", "confidence", f"Which tasks annotators see first: {', '.join(STRATEGIES)}."
+        "NERLOOP_STRATEGY", "diverse", f"Which tasks annotators see first: {', '.join(STRATEGIES)}."
     )
     random_share: float = _setting("NERLOOP_RANDOM_SHARE", 0.1, "Share of the other texts that come up by chance.")
     blind_held_out: bool = _setting(

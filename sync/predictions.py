@@ -1,8 +1,8 @@
 """Brings the predictions of a project's unlabelled tasks to the version in production. Owns the order of the steps.
 
-First the tasks that come next, then the switch that shows the new version, then all the others, and the old predictions
-last. While one post is stored the next slices are read and predicted (slices.py). Killed anywhere and run again, it
-goes on: what is missing is asked of Label Studio each time.
+First the tasks that come next, then the switch that shows the new version, then all the others; then the order of what
+comes next now, and the old predictions last. While one post is stored the next slices are read and predicted
+(slices.py). Killed anywhere and run again, it goes on: what is missing is asked of Label Studio each time.
 """
 
 import logging
@@ -12,13 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from nerloop.acquisition import HEAD
 from nerloop.errors import BadInput, LabelStudioError, LabelStudioUnreachable, RegistryError
 from nerloop.label_studio import LabelStudio
 from nerloop.loop import Loop
 from nerloop.project_state import Binding
 from nerloop.promotions import version_name
 from nerloop.tasks import Project, Task, TaskPrediction
-from sync.slices import Row, predict, predicted
+from sync.slices import Row, arranged, predict, predicted
 
 if TYPE_CHECKING:
     from nerloop.predictor import Predictor
@@ -51,7 +52,7 @@ def refresh_predictions(
         meant = loop.registry.production(binding.model).name
         predictor = loop.serving.update(binding.model)
         version = predictor.model_version
-        _post_predictions(loop, project, binding.model, predictor, meant, on_progress)
+        _post_predictions(loop, project, binding, predictor, meant, on_progress)
         if version == loop.registry.production(binding.model).name:
             if not _delete_some(loop, project, binding.model):
                 return version
@@ -66,19 +67,21 @@ def refresh_predictions(
 def _post_predictions(
     loop: Loop,
     project: Project,
-    model: str,
+    binding: Binding,
     predictor: "Predictor",
     meant: str,
     on_progress: Callable[[int, int], None],
 ) -> None:
     """Post what is lacking; stop between two posts when the version that was `meant` is no longer in production."""
-    label_studio, version = loop.label_studio, predictor.model_version
+    label_studio, model, version = loop.label_studio, binding.model, predictor.model_version
     total = label_studio.count_tasks(project.id, annotated=False, lacking_version=version)
     done = 0
     # Label Studio refuses a version without predictions; where every task is annotated, nobody would see one.
     if project.model_version != version and label_studio.count_tasks(project.id, annotated=False):
         first = [t for t in label_studio.next_tasks(project, FIRST_SLICE) if version not in _versions(t)]
-        done = _store(label_studio, project, predict(loop, project, model, predictor, first)) if first else 0
+        if first:
+            rows = arranged(loop, project, predictor, predict(loop, project, model, predictor, first))
+            done = _store(label_studio, project, rows)
         label_studio.update_project(project.id, model_version=version)
         on_progress(done, total)
         logger.info("Project %s: shows %s; %s of %s tasks have their prediction", project.id, version, done, total)
@@ -99,8 +102,26 @@ def _post_predictions(
             logger.warning("Project %s: %s; asking again what is missing", project.id, error)
             time.sleep(2**attempt)
     if done:
+        _arrange_head(loop, project, binding, predictor)
         left = label_studio.count_tasks(project.id, annotated=False, lacking_version=version)
         logger.info("Project %s: %s tasks got predictions of %s, %s have none", project.id, done, version, left)
+
+
+def _arrange_head(loop: Loop, project: Project, binding: Binding, predictor: "Predictor") -> None:
+    """Bring the tasks that come next, twice as many as start a fine-tune, into the strategy's order of them all."""
+    stored: dict[int, tuple[int, float]] = {}  # task id: id and score of its prediction
+    head = []
+    for task in loop.label_studio.next_tasks(project, min(HEAD, 2 * binding.train_threshold)):
+        for prediction in task.predictions:
+            if prediction.model_version == predictor.model_version and prediction.score is not None:
+                stored[task.id] = prediction.id, prediction.score
+        if task.id in stored:
+            head.append(task)
+    rows = predict(loop, project, binding.model, predictor, head)
+    for task, _, score in arranged(loop, project, predictor, [(t, made, stored[t.id][1]) for t, made, _ in rows]):
+        prediction_id, before = stored[task.id]
+        if score != before:
+            loop.label_studio.change_prediction(prediction_id, score=score)
 
 
 def _is_replaced(loop: Loop, model: str, meant: str) -> bool:

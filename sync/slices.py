@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Row = tuple[Task, Prediction, float]
 """A task, what the model says of it, and its place in the order of tasks (lowest first)."""
 
-TASKS_A_SLICE = 1000  # near-copies are known as such within a slice only, so it is not smaller
+TASKS_A_SLICE = 1000
 CHARACTERS_A_SLICE = 100_000  # what a model holds in memory for a slice, and what is sent to Label Studio, grow with it
 SLICES_AHEAD = 6
 IDS_A_REQUEST = 500  # they stand in the address
@@ -112,6 +112,16 @@ def predict(loop: Loop, project: Project, model: str, predictor: "Predictor", ta
     terms = loop.terms.update(model)
     made = pre_annotate(predictor, project.label_config, texts, loop.settings, terms, feedback=feedback)
     return [(task, prediction, score) for task, (prediction, score) in zip(tasks, made, strict=True)]
+
+
+def arranged(loop: Loop, project: Project, predictor: "Predictor", rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that come next with their scores dealt out among them anew: slices are ranked each by itself."""
+    from nerloop.pre_annotation import rescore_head  # needs torch
+
+    texts = [task.text or "" for task, _, _ in rows]
+    made, scores = [row[1] for row in rows], [row[2] for row in rows]
+    dealt = rescore_head(predictor, project.label_config, texts, made, scores, loop.settings)
+    return [(task, prediction, score) for (task, prediction, _), score in zip(rows, dealt, strict=True)]
 
 
 def slices(tasks: Iterable[Task]) -> Iterator[list[Task]]:

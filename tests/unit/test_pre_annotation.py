@@ -6,7 +6,7 @@ import pytest
 from nerloop.documents import Prediction
 from nerloop.gazetteer import Gazetteer, Term
 from nerloop.label_config import EXAMPLE, parse_label_config
-from nerloop.pre_annotation import pre_annotate
+from nerloop.pre_annotation import pre_annotate, rescore_head
 from nerloop.predictor import Predictor
 from nerloop.settings import Settings
 from nerloop.split import side_of
@@ -110,8 +110,11 @@ def test_held_out_texts_get_the_models_entities_alone(lac):
 def test_texts_that_are_empty_are_ranked_like_any_other(label: str, strategy: str) -> None:
     config = parse_label_config(EXAMPLE.replace('value="PER"', f'value="{label}"'))
     settings = Settings(strategy=strategy, random_share=0.0)
+    predictor, texts = Predictor(starter(), "lac-starter"), ["", "张三在北京。", "", " "]
 
-    made = pre_annotate(Predictor(starter(), "lac-starter"), config, ["", "张三在北京。", "", " "], settings)
+    predictions, scores = zip(*pre_annotate(predictor, config, texts, settings), strict=True)
+    dealt = rescore_head(predictor, config, texts, predictions, scores, settings)
 
-    assert [len(prediction.entities) for prediction, _ in made][::2] == [0, 0]
-    assert all(0 < score <= 1 for _, score in made)
+    assert [len(prediction.entities) for prediction in predictions][::2] == [0, 0]
+    assert all(0 < score <= 1 for score in scores)
+    assert sorted(dealt) == sorted(scores)

@@ -236,6 +236,20 @@ def test_padding_and_neighbours_never_reach_a_texts_own_scores(tiny_tagger, tiny
         assert torch.allclose(together[:, :1, : len(texts[0])], alone, atol=1e-6)
 
 
+def test_a_gru_reads_texts_of_different_lengths_alike_in_training_and_in_prediction(tiny_tagger):
+    tagger = tiny_tagger(decoder=DEEP)
+    tokens = [tagger.encoder.tokenizer.tokenize(text) for text in ("0123", "7", "0123456789", "98")]
+    batch = tagger.encoder.collate(tokens)
+
+    with torch.inference_mode():
+        predicting = tagger.emissions(batch)
+    training = tagger.emissions(batch)
+
+    assert training.requires_grad
+    for row, length in enumerate(batch.lengths.tolist()):
+        assert torch.allclose(training[:, row, :length], predicting[:, row, :length], atol=1e-6)
+
+
 def test_each_layer_reads_its_own_scores(tiny_tagger):
     tagger = tiny_tagger(decoder=DEEP)
     batch = tagger.encoder.collate([tagger.encoder.tokenizer.tokenize("0123")])
