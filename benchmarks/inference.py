@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/inference.py [--quick] [--data FOLDER] [--out FILE]
 
-FOLDER holds train.jsonl and test.jsonl (default: the demo data). Makes a checkpoint of BERT-base size on the spot
-(random weights, fine-tuned on train.jsonl until it finds entities with confidence, so that there is something to
-compare), and takes LAC as it is. What is labelled is put together from test.jsonl, which neither has seen. `ratio_stock_*` is the stock pipeline's
+FOLDER holds train.jsonl and test.jsonl. Makes a checkpoint of BERT-base size on the spot (random weights, fine-tuned
+on train.jsonl until it finds entities with confidence, so that there is something to compare), and takes LAC as it is.
+What they label is put together from test.jsonl, which neither has seen. `ratio_stock_*` is the stock pipeline's
 time over ours: `exact` with the fastest exact runtime, else with the fastest of all that are admitted. `gemm_share_*`
 is the share of the fp32 peak of matrix products that the whole prediction reaches (tokens, encoder, CRF, confidence):
 the median over the batches, each against the peak measured right before and after it. `peak_mb` is the memory of the
@@ -59,7 +59,7 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer sentences and a shorter fine-tune")
-    parser.add_argument("--data", type=Path, default=DEMO, help="folder with train.jsonl, test.jsonl (default: the demo)")
+    parser.add_argument("--data", type=Path, default=DEMO, help="folder with train.jsonl, test.jsonl")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
     arguments = parser.parse_args()
     sizes = {"sentences": 300, "stock": 6, "single": 30, "epochs": 6, "train": 160}

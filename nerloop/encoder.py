@@ -56,7 +56,7 @@ class GruEncoder(nn.Module):
     def forward(self, ids: Tensor, sizes: Tensor) -> Tensor:
         """Map ids [B, T] to vectors [B, T, hidden_size]; padding never reaches a real position."""
         vectors: Tensor = self.dropout(self.embedding(ids))
-        if torch.is_grad_enabled() and not ids.is_cuda:
+        if self.training and not ids.is_cuda:
             return self._one_way_at_a_time(vectors, sizes)
         packed = pack_padded_sequence(vectors, sizes.cpu(), batch_first=True, enforce_sorted=False)
         vectors, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=ids.size(1))

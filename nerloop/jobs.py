@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 TRAIN_QUEUE = "train"
 PREDICT_QUEUE = "predict"
+REFRESH, MEMORY = "refresh-project-", "label-memory-"  # how the names of their jobs begin
 REFRESH_TIMEOUT_SECONDS = 6 * 3600
 SLICE_SECONDS = 1800  # that a slice of a refresh waits at most, runs at most, and its result is kept
 MEMORY_TIMEOUT_SECONDS = 3600
@@ -148,6 +149,12 @@ class Jobs:
             timeout=REFRESH_TIMEOUT_SECONDS,
             failure_ttl=self._settings.cool_down_seconds,
         )
+
+    def others_wait(self) -> bool:
+        """Tell whether a refresh or an update of label memory waits for a worker: any job but a slice of a refresh."""
+        with redis_errors():
+            waiting = Queue(PREDICT_QUEUE, connection=self._redis).get_job_ids()
+        return any(job_id.startswith((REFRESH, MEMORY)) for job_id in waiting)
 
     def hand_out_slice(self, project_id: int, version: str, task_ids: Sequence[int]) -> str:
         """Queue the model's work on some tasks, for whichever worker is free; return the job's name."""
@@ -289,12 +296,12 @@ def fine_tune_id(model: str) -> str:
 
 def refresh_id(project_id: int) -> str:
     """Return the name of the only refresh job a project can have."""
-    return f"refresh-project-{project_id}"
+    return f"{REFRESH}{project_id}"
 
 
 def memory_id(model: str) -> str:
     """Return the name of the only update of its label memory a model can have."""
-    return f"label-memory-{model}"
+    return f"{MEMORY}{model}"
 
 
 def connect_redis(settings: Settings, *, connect_seconds: float = 2, answer_seconds: float = 10) -> Redis:

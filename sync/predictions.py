@@ -32,6 +32,8 @@ SLICES_A_POST = 5
 the project's tasks where it runs without the feature flag of servers.py; and bounded, since SQLite is locked while it
 writes and refuses an annotator who waits for 5 s. With posts of up to 10,000 tasks beside an annotator, on a machine
 busy eight times over, none waited for more than 4.1 s."""
+TURN_SECONDS = 30
+"""For which a refresh goes on though other jobs wait: one of 100,000 tasks by a large model would take an hour."""
 DELETING_SECONDS = 20
 PAGE = 200  # tasks that are read at once before their old predictions go, so that a draft made meanwhile is seen soon
 TRIES = 5
@@ -39,20 +41,30 @@ TRIES = 5
 
 def refresh_predictions(
     loop: Loop, binding: Binding, on_progress: Callable[[int, int], None] = lambda done, total: None
-) -> str:
+) -> str | None:
     """Give every unlabelled task one prediction of the version in production and return that version.
 
     Goes on until the version posted is still in production, or stands in for one that cannot be read. `on_progress`
     gets (done, total) tasks. Old predictions go as `old_predictions` says, some at a time: neither another version nor
     new tasks wait until all of them are gone.
+
+    None means that other jobs wait, of other models, and that there is more to do when they have had their turn.
     """
     before = ""
+    turn_ends = time.monotonic() + TURN_SECONDS
+
+    def turn_is_over() -> bool:
+        return time.monotonic() > turn_ends and loop.jobs.others_wait()
+
     while True:
         project = loop.label_studio.project(binding.project_id)
         meant = loop.registry.production(binding.model).name
         predictor = loop.serving.update(binding.model)
         version = predictor.model_version
-        _post_predictions(loop, project, binding, predictor, meant, on_progress)
+        _post_predictions(loop, project, binding, predictor, meant, turn_is_over, on_progress)
+        if turn_is_over():
+            logger.info("Project %s: other jobs have their turn", project.id)
+            return None
         if version == loop.registry.production(binding.model).name:
             if not _delete_some(loop, project, binding.model):
                 return version
@@ -70,9 +82,13 @@ def _post_predictions(
     binding: Binding,
     predictor: "Predictor",
     meant: str,
+    turn_is_over: Callable[[], bool],
     on_progress: Callable[[int, int], None],
 ) -> None:
-    """Post what is lacking; stop between two posts when the version that was `meant` is no longer in production."""
+    """Post what is lacking; stop between two posts when the version that was `meant` is no longer in production.
+
+    And when its turn is over.
+    """
     label_studio, model, version = loop.label_studio, binding.model, predictor.model_version
     total = label_studio.count_tasks(project.id, annotated=False, lacking_version=version)
     done = 0
@@ -93,6 +109,8 @@ def _post_predictions(
                 on_progress(done, total)
                 if _is_replaced(loop, model, meant):
                     return
+                if turn_is_over():
+                    break
             break
         except LabelStudioUnreachable:
             raise

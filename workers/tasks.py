@@ -4,12 +4,13 @@ Imported only where jobs run, since torch and MLflow come with it: they are queu
 """
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from rq import get_current_job
+from rq import Retry, get_current_job
 
 from nerloop.documents import Prediction
 from nerloop.logs import set_up_logs
@@ -32,14 +33,18 @@ def fine_tune(model: str, forced: bool = False) -> None:
         raise
 
 
-def refresh_predictions(project_id: int) -> None:
-    """Bring a project's predictions to the version in production; progress is in the job's meta."""
+def refresh_predictions(project_id: int) -> Retry | None:
+    """Bring a project's predictions to the version in production; progress is in the job's meta.
+
+    Where other jobs have their turn, it is queued again behind them.
+    """
     loop = _loop()
     binding = loop.state.binding(project_id)
     if binding is None:
         logger.warning("Project %s is bound to no model; nothing to refresh", project_id)
-        return
-    predictions.refresh_predictions(loop, binding, _say_how_far())
+        return None
+    ended = predictions.refresh_predictions(loop, binding, _say_how_far()) is not None
+    return None if ended else Retry(max=sys.maxsize)
 
 
 def predict_slice(project_id: int, version: str, task_ids: Sequence[int]) -> dict[int, tuple[Prediction, float]]:

@@ -23,7 +23,7 @@ from nerloop.settings import Settings
 from nerloop.starter import starter
 from nerloop.tasks import Project
 from nerloop.versions import Candidate
-from sync import slices
+from sync import predictions, slices
 from sync.predictions import refresh_predictions
 
 GOLD = read_jsonl(DEMO_FOLDER / "train.jsonl")[:20]
@@ -213,6 +213,29 @@ def test_a_promotion_in_the_middle_of_a_refresh_ends_it_and_another_begins(
     assert made["turned-v1"] == 200
     assert made[STARTER_VERSION] <= 100  # the first slice, and the post that was on its way
     assert loop.label_studio.project(alone.id).model_version == "turned-v1"
+
+
+def test_where_other_jobs_wait_a_refresh_stops_after_a_post_and_goes_on_when_they_had_their_turn(
+    stack: Sandbox, alone: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = Loop(Settings.load({**stack.environ, "NERLOOP_GRACE_SECONDS": "3600"}))
+    loop.label_studio.import_tasks(alone.id, [{"data": {"text": f"第{n}位患者王小明在北京就诊。"}} for n in range(180)])
+    monkeypatch.setattr(slices, "TASKS_A_SLICE", 20)
+    monkeypatch.setattr(predictions, "SLICES_A_POST", 1)
+    monkeypatch.setattr(predictions, "TURN_SECONDS", 0)
+    binding = Binding(alone.id, "turns", 50)
+
+    with monkeypatch.context() as others:
+        others.setattr(loop.jobs, "others_wait", lambda: True)
+        assert refresh_predictions(loop, binding) is None
+        done = [200 - loop.label_studio.count_tasks(alone.id, lacking_version=STARTER_VERSION)]
+        assert refresh_predictions(loop, binding) is None
+        done.append(200 - loop.label_studio.count_tasks(alone.id, lacking_version=STARTER_VERSION))
+
+    assert refresh_predictions(loop, binding) == STARTER_VERSION
+    assert 0 < done[0] < done[1] < 200
+    made = Counter(found.model_version for task in loop.label_studio.tasks(alone) for found in task.predictions)
+    assert made[STARTER_VERSION] == 200
 
 
 def test_no_submit_fails_while_thousands_of_predictions_are_stored(stack: Sandbox, connected: Project) -> None:
