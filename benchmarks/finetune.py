@@ -3,8 +3,10 @@
     .venv/bin/python benchmarks/finetune.py --data FOLDER [--quick] [--sizes 100 500] [--seeds 3] [--plot F.png]
 
 FOLDER holds train.jsonl, dev.jsonl and test.jsonl. Each seed draws its own sentences. `lac` starts from the LAC
-starter, `random` (one seed) from the same network with random weights. Data in which entities overlap gets a nested
-decoder. `perfect_ece` is what a perfectly calibrated model would show with as few entities: ECE is never 0 by chance.
+starter and learns from twice as many of the other sentences too, without their labels, as the loop does; `labelled`
+does not; `random` (one seed) does not either, and starts from the same network with random weights. Data in which
+entities overlap gets a nested decoder. `perfect_ece` is what a perfectly calibrated model would show with as few
+entities: ECE is never 0 by chance.
 """
 
 import argparse
@@ -26,6 +28,7 @@ from nerloop.documents import Document, labels_of, read_jsonl
 from nerloop.evaluation import evaluate
 from nerloop.label_matching import known_as
 from nerloop.predictor import Predictor, found_in
+from nerloop.settings import Settings
 from nerloop.starter import fresh_starter
 from nerloop.tagger import Tagger, adapt
 from nerloop.tagging import Decoder
@@ -39,7 +42,7 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl, dev.jsonl, test.jsonl")
-    parser.add_argument("--quick", action="store_true", help="100 and 500 sentences, one seed, LAC only")
+    parser.add_argument("--quick", action="store_true", help="100 and 500 sentences, one seed, from LAC only")
     parser.add_argument("--sizes", type=int, nargs="+", help="numbers of sentences (default: 50 to all)")
     parser.add_argument("--seeds", type=int, default=3, help="seeds from LAC (default: 3)")
     parser.add_argument("--plot", type=Path, help="draw the curves into this file (PNG, SVG)")
@@ -50,9 +53,10 @@ def main() -> None:
     kind = "nested" if overlap else "flat"
     sizes = arguments.sizes or (QUICK_SIZES if arguments.quick else [*(s for s in SIZES if s < len(train)), len(train)])
     seeds = 1 if arguments.quick else arguments.seeds
-    result: dict[str, Any] = {"data": arguments.data.name, "decoder": kind, "seeds": seeds, "lac": {}, "random": {}}
+    result: dict[str, Any] = {"data": arguments.data.name, "decoder": kind, "seeds": seeds}
+    result |= {"lac": {}, "labelled": {}, "random": {}}
     for size in sizes:
-        for start, count in (("lac", seeds), ("random", 0 if arguments.quick else 1)):
+        for start, count in (("lac", seeds), ("labelled", seeds), ("random", 0 if arguments.quick else 1)):
             runs = [fit(train, dev, test, size, seed, kind, start) for seed in range(count)]
             if runs:
                 result[start][str(size)] = {key: summary([run[key] for run in runs]) for key in runs[0]}
@@ -76,13 +80,17 @@ def fit(
     start: str,
 ) -> dict[str, float]:
     """Fine-tune on `size` sentences drawn by the seed and return the figures on the test documents."""
-    drawn = random.Random(seed).sample(train, min(size, len(train)))
+    draw = random.Random(seed)
+    drawn = draw.sample(train, min(size, len(train)))
+    others = sorted({document.text for document in train} - {document.text for document in drawn})
+    draw.shuffle(others)
+    unlabelled = others[: Settings.unlabelled_ratio * size] if start == "lac" else []
     labels = labels_of(drawn)
-    base = fresh_starter() if start == "lac" else with_random_weights(fresh_starter(), seed)
+    base = with_random_weights(fresh_starter(), seed) if start == "random" else fresh_starter()
     decoder = Decoder.nested(labels, drawn) if kind == "nested" else Decoder.flat(labels)
     tagger = adapt(base, decoder, known_as(base, drawn))
     started = time.perf_counter()
-    result = Trainer(Recipe(seed=seed)).fit(tagger, drawn, dev)
+    result = Trainer(Recipe(seed=seed)).fit(tagger, drawn, dev, unlabelled)
     seconds = time.perf_counter() - started
     found = found_in(test, Predictor(tagger, ""))
     evaluation = evaluate(test, found)
@@ -121,7 +129,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     _, axes = pyplot.subplots(figsize=(6, 4))
-    for start, name in (("lac", "from LAC"), ("random", "from random weights")):
+    names = {"lac": "from LAC", "labelled": "from LAC, labelled sentences only", "random": "from random weights"}
+    for start, name in names.items():
         points = [(int(size), run["f1"]["mean"], run["f1"]["sd"]) for size, run in result[start].items()]
         if points:
             sizes, means, deviations = zip(*points, strict=True)

@@ -89,13 +89,17 @@ class Runs:
         return [LiveRun(self._client, run) for run in tags if KEY_TAG in tags[run] and DECISION_TAG not in tags[run]]
 
     def store(self, model: str, snapshot: Path, manifest: Manifest, candidate: Candidate | None) -> str:
-        """Store what a run read and made, and return its id; it is not decided yet."""
+        """Store what a run read and made, and return its id; it is not decided yet.
+
+        What was read is `snapshot`, and the other JSONL files of its folder.
+        """
         run_id = (candidate.run_id if candidate else "") or self._new(model, {})
         with tempfile.TemporaryDirectory() as temporary:
             manifest_file = Path(temporary) / MANIFEST
             manifest_file.write_text(json.dumps(manifest), encoding="utf-8")
             self._client.log_artifact(run_id, str(manifest_file), "snapshot")
-        self._client.log_artifact(run_id, str(snapshot), "snapshot")
+        for file in snapshot.parent.glob("*.jsonl"):
+            self._client.log_artifact(run_id, str(file), "snapshot")
         if candidate is not None:
             self._client.log_artifacts(run_id, str(candidate.folder), "checkpoint")
             self._client.log_batch(run_id, metrics=_metrics(candidate))

@@ -30,6 +30,7 @@ MINIMUM = {
     "NERLOOP_RECONCILE_SECONDS": 1,
     "NERLOOP_COOL_DOWN_SECONDS": 1,
     "NERLOOP_TRAIN_TIMEOUT_SECONDS": 60,
+    "NERLOOP_UNLABELLED_RATIO": 0,
     "NERLOOP_BACKEND_PORT": 1,
     "NERLOOP_CONSOLE_PORT": 1,
     "NERLOOP_LABEL_STUDIO_PORT": 1,
@@ -109,6 +110,9 @@ class Settings:
     )
     max_age_seconds: int = _setting(
         "NERLOOP_MAX_AGE_SECONDS", 86400, "Seconds after which a new label starts a fine-tune by itself; 0: never."
+    )
+    unlabelled_ratio: int = _setting(
+        "NERLOOP_UNLABELLED_RATIO", 2, "Unlabelled texts that a fine-tune learns from too, for each labelled one."
     )
     dev_share: float = _setting("NERLOOP_DEV_SHARE", 0.1, "Share of texts held out for early stopping and calibration.")
     gate_share: float = _setting("NERLOOP_GATE_SHARE", 0.1, "Share of texts held out for judging promotions.")

@@ -16,12 +16,16 @@ Side = Literal["train", "dev", "gate"]
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled documents by side; `near_duplicates` counts those left out of training for resembling a held-out one."""
+    """Labelled documents by side; `near_duplicates` counts those left out of training for resembling a held-out one.
+
+    `unlabelled` are documents of the training side that nobody has labelled yet.
+    """
 
     train: tuple[Document, ...]
     dev: tuple[Document, ...]
     gate: tuple[Document, ...]
     near_duplicates: int
+    unlabelled: tuple[Document, ...] = ()
 
 
 def hash_fraction(text: str, salt: str = "") -> float:

@@ -1,8 +1,9 @@
 """Fine-tunes a tagger on labelled documents. Owns the loop on one screen; what happens around it is the caller's.
 
 What is new (linear, CRF) learns first alone, and always faster than what was pre-trained, the encoder (Kumar et al.
-2022: a random head distorts it). What is evaluated and kept is the moving average of the weights. Under `torchrun`
-several processes share the work.
+2022: a random head distorts it). What is evaluated and kept is the moving average of the weights. Where there are
+unlabelled texts, a second round learns from them too, as the model that came out of the first one labels them
+(self-training, Yarowsky 1995). Under `torchrun` several processes share the work.
 """
 
 import hashlib
@@ -12,17 +13,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nerloop.documents import Document, fingerprint
+from nerloop.documents import Document, fingerprint, from_json, to_json
 from nerloop.encoder import TransformerEncoder, pad
 from nerloop.examples import Example, batches_of, examples_of
-from nerloop.predictor import Predictor, score
+from nerloop.predictor import Predictor, found_in, score
 from nerloop.runtime import bf16_pays, set_threads
 from nerloop.tagger import Tagger, weights_key
 from nerloop.temperature import fit_temperature
@@ -74,7 +75,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Fit:
-    """What came of a fit; `dropped_entities` did not fit the decoder, `used_dev` tells whether dev chose anything."""
+    """What came of a fit: the epochs of all rounds, and which of them is kept.
+
+    `dropped_entities` did not fit the decoder, `used_dev` tells whether dev chose anything.
+    """
 
     epochs: tuple[Epoch, ...]
     best_epoch: int
@@ -110,8 +114,13 @@ class Trainer:
         self._on_progress = (lambda _: None) if on_progress is None else on_progress
         self._state_folder = state_folder
 
-    def fit(self, tagger: Tagger, train: Sequence[Document], dev: Sequence[Document]) -> Fit:
+    def fit(
+        self, tagger: Tagger, train: Sequence[Document], dev: Sequence[Document], unlabelled: Sequence[str] = ()
+    ) -> Fit:
         """Train in place; with enough dev entities the best epoch's weights are kept and the temperature is fitted.
+
+        With `unlabelled` texts a second round begins from the same start, on what is labelled and on those texts as
+        the first round's model labels them; dev chooses among the epochs of both, without dev the second one counts.
 
         Raises `ValueError` when there is nothing to train on.
         """
@@ -122,92 +131,119 @@ class Trainer:
         examples, dropped = examples_of(tagger, train)
         if not examples:
             raise ValueError("no training documents with text")
+        blank = [Document("", text) for text in unlabelled if text]
+        more, _ = examples_of(tagger, blank)
         set_threads(tagger.encoder.kind)
         torch.manual_seed(self._recipe.seed)
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
         state = None
         if self._state_folder is not None:
-            key = _run_key(self._recipe, tagger, train, dev, accelerator.num_processes)
+            key = _run_key(self._recipe, tagger, train, dev, blank, processes=accelerator.num_processes)
             state = TrainingState(self._state_folder, key)
-        run = _Run(tagger, examples, self._recipe, accelerator, state)
+        sizes = [len(examples), len(examples) + len(more)] if more else [len(examples)]
+        run = _Run(tagger, sizes, self._recipe, accelerator, state)
         judged = sum(len(document.entities) for document in dev) >= MIN_DEV_ENTITIES
-        while not run.ended():
-            loss = run.epoch(self._on_progress)
-            with run.averaged():
-                dev_f1 = score(Predictor(tagger, ""), dev).micro.f1 if judged else None
-            run.close_epoch(loss, _agreed(accelerator, dev_f1))
-        run.keep_best()
+
+        def finish_round(examples: Sequence[Example]) -> None:
+            while not run.round_ended():
+                loss = run.epoch(examples, self._on_progress)
+                with run.averaged():
+                    dev_f1 = score(Predictor(tagger, ""), dev).micro.f1 if judged else None
+                run.close_epoch(loss, _agreed(accelerator, dev_f1))
+            run.keep_best()
+
+        if run.self_labelled is None:
+            finish_round(examples)
+            if more:
+                run.begin_second_round(_agreed(accelerator, found_in(blank, Predictor(tagger, ""))))
+        if run.self_labelled is not None:
+            finish_round([*examples, *examples_of(tagger, run.self_labelled)[0]])
         if judged:
             tagger.temperature = fit_temperature(Predictor(tagger, ""), dev)
         tagger.eval()
-        return Fit(tuple(run.epochs), run.best_epoch, dropped, judged)
+        return Fit(tuple(run.epochs), _best(run.epochs), dropped, judged)
+
+
+@dataclass(frozen=True)
+class _Round:
+    """A number of epochs and of steps in each, and how many there were of both before."""
+
+    epochs: int
+    steps_an_epoch: int
+    epochs_before: int = 0
+    steps_before: int = 0
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.steps_an_epoch
 
 
 class _Run:
     """The weights, their average and the optimizer while they change, and the numbers that say how far they are."""
 
     def __init__(
-        self,
-        tagger: Tagger,
-        examples: Sequence[Example],
-        recipe: Recipe,
-        accelerator: Any,
-        state: TrainingState | None,
+        self, tagger: Tagger, sizes: Sequence[int], recipe: Recipe, accelerator: Any, state: TrainingState | None
     ) -> None:
+        """`sizes` are the numbers of examples of the rounds."""
         self.epochs: list[Epoch] = []
-        self.best_epoch = 0
-        self._tagger, self._examples, self._recipe = tagger, examples, recipe
+        self.self_labelled: list[Document] | None = None  # since the second round began
+        self._tagger, self._recipe = tagger, recipe
         self._accelerator, self._state = accelerator, state
-        self._total = recipe.epochs or epochs_for(len(examples), recipe.batch_size * accelerator.num_processes)
+        self._round, *self._later = [_round_of(size, recipe, accelerator.num_processes) for size in sizes]
         optimizer = torch.optim.AdamW(_parameter_groups(tagger, recipe.learning_rate), weight_decay=1e-2, fused=True)
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
         self._model, self._optimizer = accelerator.prepare(tagger, optimizer)
         self._weights: dict[str, Tensor] = {
             name: weight for name, weight in tagger.named_parameters() if weight.requires_grad
         }
+        self._start = _copies(self._weights) if self._later else {}
         self._average = _copies(self._weights)
         self._best = _copies(self._weights)
-        self._steps_an_epoch: int = math.ceil(math.ceil(len(examples) / recipe.batch_size) / accelerator.num_processes)
         self._step = 0  # steps taken in all
         self._losses: float = 0.0  # sum over the steps of this epoch
-        device = accelerator.device.type
-        self._bf16 = tagger.encoder.kind == "transformer" and bf16_pays(device)
+        self._bf16 = tagger.encoder.kind == "transformer" and bf16_pays(accelerator.device.type)
         saved = None if state is None else state.load()
         if _all_have(accelerator, saved) and saved is not None:
             self._restore(saved)
 
-    def ended(self) -> bool:
-        """Tell whether all epochs are done, or the last ones brought nothing."""
-        done = len(self.epochs)
-        return done == self._total or done - self.best_epoch >= PATIENCE
+    def round_ended(self) -> bool:
+        """Tell whether all epochs of the round are done, or its last ones brought nothing."""
+        of_round = self.epochs[self._round.epochs_before :]
+        return len(of_round) == self._round.epochs or len(of_round) - _best(of_round) >= PATIENCE
 
-    def epoch(self, on_progress: Callable[[Progress], None]) -> float:
+    def begin_second_round(self, self_labelled: list[Document]) -> None:
+        """Put the weights back to the start, for a round that learns from these documents too."""
+        self.self_labelled = self_labelled
+        self._enter_second_round(len(self.epochs), self._step)
+        _copy(self._start, self._weights)
+        _copy(self._start, self._average)
+        self._optimizer.state.clear()
+
+    def epoch(self, examples: Sequence[Example], on_progress: Callable[[Progress], None]) -> float:
         """Take the steps that are left of this epoch; return its mean loss."""
         number = len(self.epochs) + 1
         self._model.train()
         rank, processes = self._accelerator.process_index, self._accelerator.num_processes
-        batches = list(batches_of(self._examples, self._recipe.batch_size, f"{self._recipe.seed}/{number}"))
-        mine = [batches[(place * processes + rank) % len(batches)] for place in range(self._steps_an_epoch)]
+        batches = list(batches_of(examples, self._recipe.batch_size, f"{self._recipe.seed}/{number}"))
+        mine = [batches[(place * processes + rank) % len(batches)] for place in range(self._round.steps_an_epoch)]
         started, first = time.monotonic(), self._step
-        for place in range(self._step - (number - 1) * self._steps_an_epoch, self._steps_an_epoch):
-            self._losses += self._take(mine[place])
+        steps = self._round.steps_before + self._round.steps + sum(later.steps for later in self._later)
+        for batch in mine[(self._step - self._round.steps_before) % self._round.steps_an_epoch :]:
+            self._losses += self._take(batch)
             self._step += 1
-            steps = self._total * self._steps_an_epoch
             pace = (time.monotonic() - started) / (self._step - first)
-            loss = self._losses / (place + 1)
-            left = pace * (steps - self._step)
+            taken = (self._step - self._round.steps_before - 1) % self._round.steps_an_epoch + 1
+            loss, left = self._losses / taken, pace * (steps - self._step)
             on_progress(Progress(self._step, steps, number, self._total, loss, left, tuple(self.epochs)))
             if self._state is not None and self._state.due():
                 self._save()
-        return self._losses / self._steps_an_epoch
+        return self._losses / self._round.steps_an_epoch
 
     def close_epoch(self, loss: float, dev_f1: float | None) -> None:
         """Note how the epoch went; its averaged weights are kept if they are the best so far."""
-        best = max((epoch.dev_f1 for epoch in self.epochs if epoch.dev_f1 is not None), default=None)
         self.epochs.append(Epoch(len(self.epochs) + 1, self._total, loss, dev_f1))
         self._losses = 0.0
-        if dev_f1 is None or best is None or dev_f1 >= best:
-            self.best_epoch = len(self.epochs)
+        if _best(self.epochs) == len(self.epochs):
             _copy(self._average, self._best)
         if self._state is not None:
             self._save()
@@ -223,16 +259,25 @@ class _Run:
             _copy(trained, self._weights)
 
     def keep_best(self) -> None:
-        """Put the best weights into the tagger for good."""
+        """Put the best weights into the tagger."""
         _copy(self._best, self._weights)
 
+    @property
+    def _total(self) -> int:
+        """Epochs of all rounds."""
+        return self._round.epochs_before + self._round.epochs + sum(later.epochs for later in self._later)
+
+    def _enter_second_round(self, epochs_before: int, steps_before: int) -> None:
+        (second,) = self._later
+        self._round, self._later = replace(second, epochs_before=epochs_before, steps_before=steps_before), []
+
     def _take(self, batch: Sequence[Example]) -> float:
-        steps = self._total * self._steps_an_epoch
+        step, steps = self._step - self._round.steps_before, self._round.steps
         warm_up = max(1, int(steps * WARM_UP))
-        left = (steps - self._step) / max(1, steps - warm_up)
+        left = (steps - step) / max(1, steps - warm_up)
         for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-            waits = group["waits"] and self._step < int(steps * HEAD_FIRST)
-            group["lr"] = 0.0 if waits else rate * min((self._step + 1) / warm_up, left)
+            waits = group["waits"] and step < int(steps * HEAD_FIRST)
+            group["lr"] = 0.0 if waits else rate * min((step + 1) / warm_up, left)
         inputs = self._tagger.encoder.collate([tokens for tokens, _ in batch]).to(self._accelerator.device)
         layers = [pad([tags[layer] for _, tags in batch])[0] for layer in range(len(self._tagger.decoder.layers))]
         with torch.autocast(self._accelerator.device.type, torch.bfloat16, enabled=self._bf16):
@@ -242,7 +287,7 @@ class _Run:
         self._accelerator.clip_grad_norm_(self._weights.values(), CLIP_NORM)
         self._optimizer.step()
         with torch.no_grad():
-            decay = min(AVERAGE, (1 + self._step) / (10 + self._step))
+            decay = min(AVERAGE, (1 + step) / (10 + step))
             torch._foreach_lerp_(list(self._average.values()), list(self._weights.values()), 1 - decay)
         return float(loss.item())
 
@@ -256,13 +301,15 @@ class _Run:
         for name, weight in self._weights.items():
             for key, value in self._optimizer.state[weight].items():
                 tensors[f"optimizer.{key}.{name}"] = value
-        numbers = {
+        numbers: dict[str, Any] = {
             "step": self._step,
             "losses": self._losses,
-            "best_epoch": self.best_epoch,
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "bf16": self._bf16,
         }
+        if self.self_labelled is not None:
+            numbers["before"] = [self._round.epochs_before, self._round.steps_before]
+            numbers["self_labelled"] = [to_json(document) for document in self.self_labelled]
         tensors["random"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["random.cuda"] = torch.cuda.get_rng_state()
@@ -276,12 +323,24 @@ class _Run:
                 if f"optimizer.{key}.{name}" in saved.tensors:
                     self._optimizer.state[weight][key] = saved.tensors[f"optimizer.{key}.{name}"].to(weight.device)
         self._step, self._losses = int(saved.numbers["step"]), float(saved.numbers["losses"])
-        self.best_epoch = int(saved.numbers["best_epoch"])
         self.epochs = [Epoch(**epoch) for epoch in saved.numbers["epochs"]]
+        if "self_labelled" in saved.numbers:
+            self._enter_second_round(*saved.numbers["before"])
+            self.self_labelled = [from_json(line) for line in saved.numbers["self_labelled"]]
         self._bf16 = bool(saved.numbers["bf16"])  # timed once a run: another answer would be another model
         torch.set_rng_state(saved.tensors["random"])
         if "random.cuda" in saved.tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(saved.tensors["random.cuda"])
+
+
+def _round_of(examples: int, recipe: Recipe, processes: int) -> _Round:
+    epochs = recipe.epochs or epochs_for(examples, recipe.batch_size * processes)
+    return _Round(epochs, math.ceil(math.ceil(examples / recipe.batch_size) / processes))
+
+
+def _best(epochs: Sequence[Epoch]) -> int:
+    """Return which of some epochs (from 1 on) was the best, the last of equal ones; without a dev set the last."""
+    return max(range(len(epochs)), key=lambda place: (epochs[place].dev_f1 or 0.0, place), default=-1) + 1
 
 
 def epochs_for(examples: int, batch_size: int = BATCH_SIZE) -> int:
@@ -301,11 +360,11 @@ def _all_have(accelerator: Any, saved: SavedState | None) -> bool:
     return len(set(steps)) == 1
 
 
-def _agreed(accelerator: Any, dev_f1: float | None) -> float | None:
-    """Return the main process's figure in every process: they must end at the same epoch."""
+def _agreed(accelerator: Any, value: Any) -> Any:
+    """Return the main process's value in every process: they must end at the same epoch and learn the same."""
     from accelerate.utils import broadcast_object_list
 
-    shared = [dev_f1]
+    shared = [value]
     if accelerator.num_processes > 1:
         broadcast_object_list(shared)
     return shared[0]
@@ -324,10 +383,10 @@ def _parameter_groups(tagger: Tagger, learning_rate: float | None) -> list[dict[
     ]
 
 
-def _run_key(recipe: Recipe, tagger: Tagger, train: Sequence[Document], dev: Sequence[Document], processes: int) -> str:
+def _run_key(recipe: Recipe, tagger: Tagger, *data: Sequence[Document], processes: int) -> str:
     """Return what a run is known by: the same start, data, recipe and number of processes, which share the steps."""
     decoder = tagger.decoder.kind, [layer.tags for layer in tagger.decoder.layers]
-    facts = [asdict(recipe), weights_key(tagger), decoder, fingerprint(train), fingerprint(dev), processes]
+    facts = [asdict(recipe), weights_key(tagger), decoder, *map(fingerprint, data), processes]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

@@ -1,5 +1,6 @@
 """From Label Studio to documents, for exports and training snapshots alike. Owns what counts as a new label."""
 
+import heapq
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,14 +12,17 @@ from nerloop.annotations import AnnotationStrategy, Labelled, labelled
 from nerloop.documents import Document, Fingerprint, Manifest, content_of, manifest_entry, read_jsonl, write_jsonl
 from nerloop.label_studio import LabelStudio
 from nerloop.loop import Loop
+from nerloop.near_duplicates import NearDuplicates
 from nerloop.project_state import Binding
 from nerloop.settings import Settings
-from nerloop.split import Side, side_of
+from nerloop.split import Side, Split, hash_fraction, side_of
 from nerloop.tasks import Project, Task, document_id
 from sync.connect import stored_binding
 from sync.label_copy import label_copy
 
 logger = logging.getLogger(__name__)
+
+UNLABELLED_READ = 20_000  # tasks among which a fine-tune's unlabelled ones are drawn: three seconds of Label Studio
 
 Changes = dict[str, float | None]
 """Annotation id → when it was changed last, in Unix seconds; None for one that is gone."""
@@ -92,6 +96,26 @@ def sample_texts(
     tasks = (task for project in projects for task in label_studio.tasks(project))
     usable = (task.text for task in tasks if task.text and side_of_task(task, settings) != "gate")
     yield from islice(usable, count)
+
+
+def unlabelled_documents(loop: Loop, projects: Iterable[Project], sides: Split) -> tuple[Document, ...]:
+    """Return a sample of what nobody has labelled, in proportion to the training side, for a fine-tune to learn from.
+
+    None is a held-out text or nearly repeats one. Drawn by hash, so that a fine-tune which goes on gets the same ones.
+    """
+    label_studio, settings = loop.label_studio, loop.settings
+    count = settings.unlabelled_ratio * len(sides.train)
+    if not count:
+        return ()
+    tasks = ((one, task) for one in projects for task in label_studio.tasks(one, annotated=False, bare=True))
+    usable = (
+        Document(document_id(project.id, task.id), task.text)
+        for project, task in islice(tasks, UNLABELLED_READ)
+        if task.text and side_of_task(task, settings) == "train"
+    )
+    held_out = NearDuplicates(document.text for document in (*sides.dev, *sides.gate))
+    new = (document for document in usable if not held_out.resembles(document.text))
+    return tuple(heapq.nsmallest(count, new, key=lambda document: hash_fraction(document.text, salt="unlabelled:")))
 
 
 def held_out_texts(

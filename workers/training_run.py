@@ -7,13 +7,15 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nerloop import checkpoint
 from nerloop.admission import MIN_TEXTS, admission
-from nerloop.documents import Manifest
+from nerloop.documents import Manifest, write_jsonl
 from nerloop.errors import RegistryError
 from nerloop.label_matching import known_as
 from nerloop.live_run import LiveRun
@@ -32,11 +34,12 @@ from nerloop.training_state import FILE, saved_step
 from nerloop.versions import Candidate, Production
 from sync.judge import Outcome, agreement, gate_documents, judge, judge_again, settle, shown_as
 from sync.label_copy import forget_others
-from sync.pull import Snapshot, new_labels, sample_texts, snapshot
+from sync.pull import Snapshot, new_labels, sample_texts, snapshot, unlabelled_documents
 from sync.trigger import due
 
 logger = logging.getLogger(__name__)
 
+UNLABELLED = "unlabelled.jsonl"  # beside the snapshot: what it learned from that nobody had labelled
 SECONDS_BETWEEN_WORDS = 1.0
 REGISTRY_WAITS = (5, 10, 20, 40, 80, 160, 320)  # seconds between tries to register; ten minutes in all
 
@@ -106,6 +109,9 @@ class TrainingRun:
             _decoder(bound, labelled, sides),
             known_as(base.tagger, sides.train, shown_as(projects, base.tagger.decoder.labels)),
         )
+        if tagger.encoder.kind == "gru" or torch.cuda.is_available():  # else it would take hours
+            sides = replace(sides, unlabelled=unlabelled_documents(self._loop, projects, sides))
+            write_jsonl(labelled.path.with_name(UNLABELLED), sides.unlabelled)
         key = _run_key(labelled.fingerprint, base, tagger, production)
         run = self._loop.registry.runs.begin(model, key, _parameters(base, tagger, labelled, sides, production))
         try:
@@ -134,7 +140,8 @@ class TrainingRun:
         state = state_folder(settings.home, model) / run.id
         run.fetch_state(state / FILE, saved_step(state))
         follow = _Follower(run, state, self._say_progress)
-        fit = Trainer(on_progress=follow, state_folder=state).fit(tagger, sides.train, sides.dev)
+        unlabelled = [document.text for document in sides.unlabelled]
+        fit = Trainer(on_progress=follow, state_folder=state).fit(tagger, sides.train, sides.dev, unlabelled)
         follow.log(fit.epochs)
         if fit.used_dev and settings.target_precision:
             found = found_in(sides.dev, Predictor(tagger, "candidate"))
@@ -290,6 +297,7 @@ def _parameters(
         "train_documents": len(sides.train),
         "dev_documents": len(sides.dev),
         "gate_documents": len(sides.gate),
+        "unlabelled_documents": len(sides.unlabelled),
         **asdict(Recipe()),
     }
 

@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from rich.console import Console
 
 from nerloop.cli.console import done, say, warn
 from nerloop.cli.models import MODEL_HELP, open_model, refuse_existing
+from nerloop.cli.texts import lines_of
 from nerloop.cli.training_screen import TrainingScreen
 from nerloop.documents import Document, fingerprint, labels_of, normalised, read_jsonl
 from nerloop.errors import BadInput, NerLoopError, SettingsError
@@ -39,6 +40,12 @@ STOPPED = 130  # the exit code of what Ctrl-C ended
     type=click.Path(path_type=Path),
     help="JSONL to choose the best epoch and the temperature on.  [default: a tenth of --train]",
 )
+@click.option(
+    "--unlabelled",
+    "unlabelled_file",
+    type=click.Path(path_type=Path),
+    help="Texts to learn from as well, as the model labels them: one a line, or JSONL. Twice --train is a good number.",
+)
 @click.option("--base", required=True, help=f"What to start from. {MODEL_HELP}")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Directory to write; must not exist.")
 @click.option(
@@ -59,6 +66,7 @@ STOPPED = 130  # the exit code of what Ctrl-C ended
 def finetune(
     train_file: Path,
     dev_file: Path | None,
+    unlabelled_file: Path | None,
     base: str,
     output: Path,
     decoder: DecoderKind | None,
@@ -75,6 +83,7 @@ def finetune(
 
     \b
     nerloop finetune --train train.jsonl --dev dev.jsonl --base lac --output models/medical
+    nerloop finetune --train train.jsonl --base lac --output models/medical --unlabelled notes.txt
     nerloop finetune --train train.jsonl --base medical-v7 --output models/more
     nerloop finetune --train train.jsonl --output models/news --decoder nested \\
         --base iic/nlp_raner_named-entity-recognition_chinese-base-news
@@ -87,7 +96,7 @@ def finetune(
     output = output.absolute()
     try:
         refuse_existing(output, "--output")
-        data = _read(console, train_file, dev_file)
+        data = _read(console, train_file, dev_file, unlabelled_file)
         with _state_beside(output, console) as state:
             _run(console, data, base, output, decoder, _recipe(epochs, batch_size, learning_rate, seed), state, is_main)
     except (NerLoopError, OSError):
@@ -100,6 +109,7 @@ def finetune(
 class _Data:
     train: list[Document]
     dev: list[Document]
+    unlabelled: list[str] = field(default_factory=list)
 
     @property
     def dev_entities(self) -> int:
@@ -136,8 +146,8 @@ def _run(
     click.echo(output)
 
 
-def _read(console: Console, train_file: Path, dev_file: Path | None) -> _Data:
-    """Read both files; without a second one a tenth of the texts is held out, always the same."""
+def _read(console: Console, train_file: Path, dev_file: Path | None, unlabelled_file: Path | None) -> _Data:
+    """Read the files; without one for dev a tenth of the texts is held out, always the same."""
     train = read_jsonl(train_file)
     if not train:
         raise BadInput(f"--train {train_file}: the file is empty; give labelled texts, one JSON object a line")
@@ -157,7 +167,25 @@ def _read(console: Console, train_file: Path, dev_file: Path | None) -> _Data:
     unknown = sorted(set(labels_of(data.dev)) - set(labels_of(data.train)))
     if unknown:
         warn(console, f"{', '.join(unknown)}: only in the held-out texts, so that nothing of them can be learned.")
-    return data
+    return data if unlabelled_file is None else replace(data, unlabelled=_unlabelled(console, unlabelled_file, data))
+
+
+def _unlabelled(console: Console, file: Path, data: _Data) -> list[str]:
+    """Return the texts of a file, each once, without those that are labelled or held out."""
+    seen = {normalised(document.text) for document in (*data.train, *data.dev)}
+    texts: list[str] = []
+    left_out = 0
+    for line in lines_of([file], False, console):
+        if not line.text.strip():
+            continue
+        if normalised(line.text) in seen:
+            left_out += 1
+        else:
+            seen.add(normalised(line.text))
+            texts.append(line.text)
+    more = f"; {left_out} that are repeated, labelled or held out are left out" if left_out else ""
+    say(console, f"{len(texts)} unlabelled texts, for a second round{more}.")
+    return texts
 
 
 def _decoder(
@@ -204,7 +232,7 @@ def _fit(console: Console, tagger: "Tagger", data: _Data, recipe: "Recipe", stat
 
     with TrainingScreen(console, state) as screen:
         try:
-            fit = Trainer(recipe, screen.show, state).fit(tagger, data.train, data.dev)
+            fit = Trainer(recipe, screen.show, state).fit(tagger, data.train, data.dev, data.unlabelled)
         except torch.cuda.OutOfMemoryError:
             raise BadInput(f"--batch-size {recipe.batch_size}: the GPU's memory is full; give a smaller one") from None
         screen.say_epochs(fit.epochs)
@@ -222,6 +250,7 @@ def _metrics(tagger: "Tagger", data: _Data, fit: "Fit", seconds: float) -> dict[
         "dev_documents": len(data.dev),
         "dev_entities": dev.support,
         "train_documents": len(data.train),
+        "unlabelled_documents": len(data.unlabelled),
         "dropped_entities": fit.dropped_entities,
         "best_epoch": fit.best_epoch,
         "train_seconds": round(seconds, 1),

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,9 +13,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from nerloop.cli.console import done, say
+from nerloop.cli.console import done
 from nerloop.cli.models import MODEL_HELP, open_model, open_predictor
-from nerloop.documents import text_row
+from nerloop.cli.texts import STDIN, Line, lines_of
 from nerloop.durable import to_disk
 from nerloop.errors import BadInput
 from nerloop.settings import Settings
@@ -25,16 +25,6 @@ if TYPE_CHECKING:
 
 TEXTS_AT_ONCE = 256
 CHARACTERS_AT_ONCE = 100_000
-STDIN = "-"
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A text to label, its id where it has one, and the bytes that were read for it."""
-
-    text: str
-    id: str | None
-    size: int
 
 
 @click.command()
@@ -68,7 +58,7 @@ def predict(files: tuple[Path, ...], model: str, output: Path | None, jsonl: boo
     if output is not None and not output.parent.is_dir():
         raise BadInput(f"{output.parent}: no such folder; make it first or write elsewhere")
     predictor = open_predictor(open_model(model, settings, console), settings, console)
-    lines = _lines(files or (Path(STDIN),), jsonl, console)
+    lines = lines_of(files or (Path(STDIN),), jsonl, console)
     count = 0
     with _writing(output) as out, _bar(console, files, output) as advance:
         for batch in _batches(lines):
@@ -82,46 +72,10 @@ def predict(files: tuple[Path, ...], model: str, output: Path | None, jsonl: boo
         done(console, f"{count} texts in {output}")
 
 
-def _lines(files: Iterable[Path], jsonl: bool, console: Console) -> Iterator[_Line]:
-    for file in files:
-        if str(file) == STDIN:
-            if sys.stdin.isatty():
-                say(console, "Reading texts from the keyboard, one a line; Ctrl-D ends.")
-            yield from _read(sys.stdin.buffer, "standard input", jsonl)
-        else:
-            try:
-                stream = file.open("rb")
-            except OSError as error:
-                raise BadInput(f"{file}: cannot be read ({error.strerror})") from None
-            with stream:
-                yield from _read(stream, str(file), jsonl or file.suffix.lower() == ".jsonl")
-
-
-def _read(stream: IO[bytes], name: str, jsonl: bool) -> Iterator[_Line]:
-    """Read a line at a time; \\n alone ends one, since a text may hold U+2028 and its kin."""
-    for number, raw in enumerate(stream, start=1):
-        try:
-            line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise BadInput(f"{name}, line {number}: not UTF-8 ({error.reason}); convert the file to UTF-8") from None
-        if not jsonl:
-            yield _Line(line.removesuffix("\n").removesuffix("\r"), None, len(raw))
-        elif line.strip():
-            try:
-                yield _from_json(line, len(raw))
-            except BadInput as error:
-                raise BadInput(f"{name}, line {number}: {error}") from None
-
-
-def _from_json(line: str, size: int) -> _Line:
-    row = text_row(line)
-    return _Line(row["text"], None if row.get("id") is None else str(row["id"]), size)
-
-
-def _batches(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
+def _batches(lines: Iterable[Line]) -> Iterator[list[Line]]:
     """Yield a few hundred lines at a time, fewer where they are long; from a keyboard, one."""
     most = 1 if sys.stdin.isatty() else TEXTS_AT_ONCE
-    batch: list[_Line] = []
+    batch: list[Line] = []
     characters = 0
     for line in lines:
         batch.append(line)
@@ -133,7 +87,7 @@ def _batches(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
         yield batch
 
 
-def _json_line(line: _Line, prediction: "Prediction") -> bytes:
+def _json_line(line: Line, prediction: "Prediction") -> bytes:
     row: dict[str, Any] = {} if line.id is None else {"id": line.id}
     row |= {
         "text": line.text,

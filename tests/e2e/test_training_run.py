@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from mlflow import MlflowClient
 
 from nerloop import checkpoint, thresholds
 from nerloop.cli import cli
@@ -17,8 +18,10 @@ from nerloop.pre_annotation import pre_annotate
 from nerloop.predictor import Predictor
 from nerloop.promotions import STARTER_VERSION
 from nerloop.settings import Settings
+from nerloop.split import side_of
 from nerloop.tagger import adapt, weights_key
 from nerloop.tagging import Decoder
+from nerloop.trainer import EPOCHS
 from nerloop.versions import ModelVersion
 from workers.training_run import TrainingRun
 
@@ -134,6 +137,33 @@ def test_the_shell_fine_tunes_a_registered_version(stack: Sandbox, tmp_path: Pat
     made = checkpoint.load(tmp_path / "made").provenance
     assert made is not None and made.base == "continued-v1"
     assert "labels DISEASE, DRUG, LOC, ORG, PER\n" in ended.stderr  # none of them new
+
+
+def test_a_fine_tune_learns_from_what_nobody_has_labelled_too_and_that_can_be_erased(
+    stack: Sandbox, tmp_path: Path
+) -> None:
+    loop = stack.loop
+    project = create_project(loop.label_studio, "unlabelled", GOLD[:160], labels_of(GOLD))
+    stack.run("connect", "--project", str(project.id), "--model", "unlabelled", "--train-threshold", "1000")
+    assert len(list(annotate(loop.label_studio, project, GOLD, 60))) == 60
+
+    version, said = run(loop, model="unlabelled")
+
+    assert version is not None
+    client = MlflowClient(loop.settings.registry_address)
+    snapshot = Path(client.download_artifacts(version.run_id, "snapshot", str(tmp_path)))
+    labelled, unlabelled = (read_jsonl(snapshot / f"{name}.jsonl") for name in ("dataset", "unlabelled"))
+    assert client.get_run(version.run_id).data.params["unlabelled_documents"] == str(len(unlabelled))
+    assert len(unlabelled) > 50
+    assert not {document.text for document in unlabelled} & {document.text for document in labelled}
+    assert {side_of(document.text, 0.1, 0.1) for document in unlabelled} == {"train"}
+    assert said[-1]["epochs"] > 2 * EPOCHS[0]
+
+    ended = stack.run("erase", unlabelled[0].id, "--by", "Li Na", "--why", "request 13", "--yes")
+
+    assert ended.stdout == f"{version}\n"
+    kept = loop.settings.home.rglob("*.json*")
+    assert not [path for path in kept if unlabelled[0].text in path.read_text(errors="replace")]
 
 
 def test_on_another_machine_a_killed_fine_tune_ends_with_the_model_it_would_have_ended_with(

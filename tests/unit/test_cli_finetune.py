@@ -106,6 +106,30 @@ def test_an_ended_run_leaves_nothing_beside_its_checkpoint(trained):
     assert {path.name for path in folder.iterdir()} <= {"train.jsonl", "dev.jsonl", "made", "home"}
 
 
+@pytest.mark.parametrize(("name", "line"), [("more.txt", "{}\n"), ("more.jsonl", '{{"text": "{}"}}\n')])
+def test_unlabelled_texts_make_a_second_round_each_once_and_none_that_is_labelled(finetune, tmp_path, name, line):
+    more = [document.text for document in toy(30, seed=7)]
+    train = jsonl(tmp_path / "some.jsonl", [*toy(40, seed=1), Document("", more[0])])
+    (tmp_path / name).write_text("".join(map(line.format, [*more, more[1], "  "])))
+
+    result = finetune("--unlabelled", str(tmp_path / name), train=train)
+
+    assert result.exit_code == 0, result.output
+    assert "29 unlabelled texts, for a second round; 2 that are repeated, labelled or held out are left out" in (
+        " ".join(result.stderr.split())
+    )
+    assert "Epoch 4 of 4: " in result.stderr
+    assert checkpoint.load(tmp_path / "made").provenance.metrics["unlabelled_documents"] == 29
+
+
+def test_a_file_of_unlabelled_texts_that_is_not_there_is_named(finetune, tmp_path):
+    result = finetune("--unlabelled", str(tmp_path / "no.txt"))
+
+    assert isinstance(result.exception, BadInput)
+    assert "no.txt: cannot be read" in str(result.exception)
+    assert not (tmp_path / "made").exists()
+
+
 def test_without_dev_a_tenth_is_held_out_and_that_is_said(finetune, tmp_path):
     result = finetune()
 

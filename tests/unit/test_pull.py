@@ -1,15 +1,17 @@
+import random
 from dataclasses import replace
 from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
 
-from nerloop.documents import content_of, document_of, fingerprint
+from nerloop.documents import Document, content_of, document_of, fingerprint
 from nerloop.project_state import Binding
 from nerloop.settings import Settings
+from nerloop.split import Split, side_of
 from nerloop.tasks import Annotation, Project, Task
 from sync.label_copy import forget_others
-from sync.pull import export, new_labels, snapshot
+from sync.pull import export, new_labels, snapshot, unlabelled_documents
 
 CONFIG = (
     '<View><Labels name="label" toName="text"><Label value="PER"/><Label value="LOC"/></Labels>'
@@ -212,3 +214,40 @@ def test_an_export_holds_what_a_snapshot_would_train_on(loop_of, taken, tmp_path
 
     assert number == 1
     assert (tmp_path / "labels.jsonl").read_bytes() == taken(*BEFORE).path.read_bytes()
+
+
+WAITING = [Task(number, f"第{number}位患者{random.Random(number).choice(TEXT)}就诊") for number in range(1, 61)]
+TRAIN = tuple(Document(f"3-{number}", TEXT) for number in range(100, 110))
+
+
+def drawn(loop_of, sides, **settings):
+    loop = loop_of(p3=[*WAITING, Task(61, TEXT, (annotation(1, region()),), updated_at=AT), Task(62, None)])
+    loop.settings = replace(loop.settings, **settings)
+    return unlabelled_documents(loop, [PROJECT], sides)
+
+
+def test_a_fine_tune_gets_a_number_of_unlabelled_documents_that_goes_by_the_labelled_ones(loop_of):
+    found = drawn(loop_of, Split(TRAIN, (), (), 0))
+
+    assert len(found) == 20
+    assert {document.id for document in found} < {f"3-{task.id}" for task in WAITING}
+    assert {side_of(document.text, 0.1, 0.1) for document in found} == {"train"}
+    assert found == drawn(loop_of, Split(TRAIN, (), (), 0))
+    assert [document.id for document in found] != sorted(document.id for document in found)  # not the oldest ones
+
+
+def test_where_so_many_are_not_wanted_or_not_there_a_fine_tune_gets_none_or_all(loop_of):
+    on_the_training_side = sum(side_of(task.text, 0.1, 0.1) == "train" for task in WAITING)
+
+    assert drawn(loop_of, Split(TRAIN, (), (), 0), unlabelled_ratio=0) == ()
+    assert len(drawn(loop_of, Split(TRAIN, (), (), 0), unlabelled_ratio=100)) == on_the_training_side < len(WAITING)
+
+
+def test_no_unlabelled_document_nearly_repeats_a_held_out_one(loop_of):
+    without = drawn(loop_of, Split(TRAIN, (), (), 0))
+    held_out = replace(without[0], text=f"{without[0].text}。")
+
+    found = drawn(loop_of, Split(TRAIN, (), (held_out,), 0))
+
+    assert without[0].id not in {document.id for document in found}
+    assert len(found) == 20

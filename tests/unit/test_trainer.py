@@ -170,7 +170,7 @@ class Cancelled(Exception):
     """What a caller raises to end a run."""
 
 
-def fit_until(step, tagger, train, dev, recipe, folder=None):
+def fit_until(step, tagger, train, dev, recipe, folder=None, unlabelled=()):
     """Run a fit that is cancelled at a step; return the steps it was heard to take."""
     heard = []
 
@@ -180,7 +180,7 @@ def fit_until(step, tagger, train, dev, recipe, folder=None):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        Trainer(recipe, listen, folder).fit(tagger, train, dev)
+        Trainer(recipe, listen, folder).fit(tagger, train, dev, unlabelled)
     return heard
 
 
@@ -308,6 +308,81 @@ def test_saving_changes_nothing(untrained, tmp_path, monkeypatch):
     Trainer(FEW).fit(not_saving, toy(18, seed=1), DEV)
 
     assert weights_key(saving) == weights_key(not_saving)
+
+
+# Learning from unlabelled texts
+
+
+UNLABELLED = [document.text for document in toy(10, seed=5)]
+
+
+def test_a_second_round_begins_anew(untrained):
+    heard = []
+
+    fit = Trainer(Recipe(epochs=12, batch_size=4), heard.append).fit(untrained(), toy(18, seed=1), [], UNLABELLED)
+
+    assert [epoch.number for epoch in fit.epochs] == list(range(1, 25))
+    assert [progress.step for progress in heard] == list(range(1, 12 * (5 + 7) + 1))
+    assert {(progress.steps, progress.epochs) for progress in heard} == {(144, 24)}
+    assert heard[60].loss > 2 * heard[59].loss
+    assert fit.best_epoch == 24
+
+
+def test_unlabelled_texts_are_learned_from_as_the_first_round_labels_them(untrained, monkeypatch):
+    recipe, train, learned_from, examples_of = Recipe(epochs=12, batch_size=4), toy(18, seed=1), [], trainer.examples_of
+    first = untrained()
+    Trainer(recipe).fit(first, train, [])
+
+    def noted(tagger, documents):
+        learned_from.append(documents)
+        return examples_of(tagger, documents)
+
+    monkeypatch.setattr(trainer, "examples_of", noted)
+    Trainer(recipe).fit(untrained(), train, [], UNLABELLED)
+
+    found = [prediction.entities for prediction in Predictor(first, "").predict(UNLABELLED)]
+    assert any(found)
+    assert [document.entities for document in learned_from[-1]] == found
+    assert [document.text for document in learned_from[-1]] == UNLABELLED
+
+
+def test_dev_chooses_among_the_epochs_of_both_rounds(untrained):
+    tagger = untrained()
+
+    fit = Trainer(Recipe(epochs=8, batch_size=4)).fit(tagger, toy(18, seed=1), DEV, UNLABELLED)
+
+    dev_f1 = [epoch.dev_f1 for epoch in fit.epochs]
+    assert dev_f1[fit.best_epoch - 1] == max(dev_f1) == score(Predictor(tagger, ""), DEV).micro.f1
+
+
+@pytest.mark.parametrize("step", [9, 15, 16, 20, 36])
+def test_a_run_cancelled_in_either_round_goes_on_to_the_same_model(untrained, tmp_path, monkeypatch, step):
+    monkeypatch.setattr(TrainingState, "due", lambda _: True)
+    whole, tagger, heard, train = untrained(), untrained(), [], toy(18, seed=1)
+    expected = Trainer(FEW).fit(whole, train, DEV, UNLABELLED)
+    fit_until(step, untrained(), train, DEV, FEW, tmp_path, UNLABELLED)
+    torch.rand(step)
+
+    fit = Trainer(FEW, heard.append, tmp_path).fit(tagger, train, DEV, UNLABELLED)
+
+    assert [progress.step for progress in heard] == list(range(step, 37))
+    assert (fit, weights_key(tagger)) == (expected, weights_key(whole))
+
+
+def test_other_unlabelled_texts_are_another_run(untrained, tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingState, "due", lambda _: True)
+    heard, train = [], toy(18, seed=1)
+    fit_until(20, untrained(), train, [], FEW, tmp_path, UNLABELLED)
+
+    Trainer(FEW, heard.append, tmp_path).fit(untrained(), train, [], UNLABELLED[1:])
+
+    assert heard[0].step == 1
+
+
+def test_empty_unlabelled_texts_make_no_second_round(untrained):
+    fit = Trainer(FEW).fit(untrained(), toy(8, seed=1), [], ["", ""])
+
+    assert len(fit.epochs) == 3
 
 
 # The same again, and early ends
