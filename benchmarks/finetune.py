@@ -84,13 +84,13 @@ def fit(
     drawn = draw.sample(train, min(size, len(train)))
     others = sorted({document.text for document in train} - {document.text for document in drawn})
     draw.shuffle(others)
-    unlabelled = others[: Settings.unlabelled_ratio * size] if start == "lac" else []
+    others = others[: Settings.unlabelled_ratio * size] if start == "lac" else []
     labels = labels_of(drawn)
     base = with_random_weights(fresh_starter(), seed) if start == "random" else fresh_starter()
     decoder = Decoder.nested(labels, drawn) if kind == "nested" else Decoder.flat(labels)
     tagger = adapt(base, decoder, known_as(base, drawn))
     started = time.perf_counter()
-    result = Trainer(Recipe(seed=seed)).fit(tagger, drawn, dev, unlabelled)
+    result = Trainer(Recipe(seed=seed)).fit(tagger, drawn, dev, [Document("", text) for text in others])
     seconds = time.perf_counter() - started
     found = found_in(test, Predictor(tagger, ""))
     evaluation = evaluate(test, found)

@@ -77,11 +77,11 @@ class Gazetteer:
             for start, end in places
             if (term := self.terms[text[start:end]]).label in shown_as
         )
-        return _apart(sorted(found, key=lambda entity: (entity.start - entity.end, entity.start)))
+        return apart(sorted(found, key=lambda entity: (entity.start - entity.end, entity.start)))
 
     def fill(self, text: str, entities: Sequence[Entity], shown_as: Mapping[str, str]) -> tuple[Entity, ...]:
         """Return the entities of a model with the `matches` that overlap none of them: the model wins."""
-        return tuple(_apart(self.matches(text, shown_as), entities)) if self.terms else tuple(entities)
+        return tuple(apart(self.matches(text, shown_as), entities)) if self.terms else tuple(entities)
 
 
 def read_gazetteer(path: Path) -> dict[str, Term]:
@@ -118,8 +118,8 @@ def _row(row: str) -> tuple[str, str]:
     return term, label
 
 
-def _apart(found: Iterable[Entity], taken: Sequence[Entity] = ()) -> list[Entity]:
-    """Return, by place, what is `taken` and those found that overlap neither it nor what was found before them."""
+def apart(found: Iterable[Entity], taken: Sequence[Entity] = ()) -> list[Entity]:
+    """Return, by place, what is `taken` and those `found` that overlap neither it nor what was found before them."""
     kept = list(taken)
     for entity in found:
         if all(entity.end <= other.start or other.end <= entity.start for other in kept):

@@ -46,7 +46,7 @@ class KnownTerms:
 
         While Redis is down, or the file cannot be read, that part stays as it was.
         """
-        self._known[model] = self._read_file(model) | self._read_memory(model)
+        self._known[model] = self.gazetteer(model) | self._read_memory(model)
         return self._known[model]
 
     def _read_memory(self, model: str) -> Gazetteer:
@@ -63,7 +63,8 @@ class KnownTerms:
             return self._remembered[model]
         return before
 
-    def _read_file(self, model: str) -> Gazetteer:
+    def gazetteer(self, model: str) -> Gazetteer:
+        """Return the terms of a model's file alone, read anew where it has changed."""
         path = gazetteer_path(self._settings, model)
         try:
             changed_at = path.stat().st_mtime

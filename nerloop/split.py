@@ -18,7 +18,7 @@ Side = Literal["train", "dev", "gate"]
 class Split:
     """Labelled documents by side; `near_duplicates` counts those left out of training for resembling a held-out one.
 
-    `unlabelled` are documents of the training side that nobody has labelled yet.
+    `unlabelled` are documents of the training side that nobody has labelled yet; their entities are a gazetteer's.
     """
 
     train: tuple[Document, ...]

@@ -23,6 +23,7 @@ from torch import Tensor
 from nerloop.documents import Document, fingerprint, from_json, to_json
 from nerloop.encoder import TransformerEncoder, pad
 from nerloop.examples import Example, batches_of, examples_of
+from nerloop.gazetteer import apart
 from nerloop.predictor import Predictor, found_in, score
 from nerloop.runtime import bf16_pays, set_threads
 from nerloop.tagger import Tagger, weights_key
@@ -115,12 +116,13 @@ class Trainer:
         self._state_folder = state_folder
 
     def fit(
-        self, tagger: Tagger, train: Sequence[Document], dev: Sequence[Document], unlabelled: Sequence[str] = ()
+        self, tagger: Tagger, train: Sequence[Document], dev: Sequence[Document], unlabelled: Sequence[Document] = ()
     ) -> Fit:
         """Train in place; with enough dev entities the best epoch's weights are kept and the temperature is fitted.
 
-        With `unlabelled` texts a second round begins from the same start, on what is labelled and on those texts as
-        the first round's model labels them; dev chooses among the epochs of both, without dev the second one counts.
+        With `unlabelled` documents a second round begins from the same start, on what is labelled and on those texts
+        as the first round's model labels them; entities that they have, which only a gazetteer says, fill the gaps
+        that it leaves. Dev chooses among the epochs of both rounds, without dev the second one counts.
 
         Raises `ValueError` when there is nothing to train on.
         """
@@ -131,14 +133,13 @@ class Trainer:
         examples, dropped = examples_of(tagger, train)
         if not examples:
             raise ValueError("no training documents with text")
-        blank = [Document("", text) for text in unlabelled if text]
-        more, _ = examples_of(tagger, blank)
+        more, _ = examples_of(tagger, unlabelled)
         set_threads(tagger.encoder.kind)
         torch.manual_seed(self._recipe.seed)
         accelerator = Accelerator(cpu=not torch.cuda.is_available())
         state = None
         if self._state_folder is not None:
-            key = _run_key(self._recipe, tagger, train, dev, blank, processes=accelerator.num_processes)
+            key = _run_key(self._recipe, tagger, train, dev, unlabelled, processes=accelerator.num_processes)
             state = TrainingState(self._state_folder, key)
         sizes = [len(examples), len(examples) + len(more)] if more else [len(examples)]
         run = _Run(tagger, sizes, self._recipe, accelerator, state)
@@ -155,7 +156,9 @@ class Trainer:
         if run.self_labelled is None:
             finish_round(examples)
             if more:
-                run.begin_second_round(_agreed(accelerator, found_in(blank, Predictor(tagger, ""))))
+                found = zip(found_in(unlabelled, Predictor(tagger, "")), unlabelled, strict=True)
+                labelled = [replace(one, entities=tuple(apart(given.entities, one.entities))) for one, given in found]
+                run.begin_second_round(_agreed(accelerator, labelled))
         if run.self_labelled is not None:
             finish_round([*examples, *examples_of(tagger, run.self_labelled)[0]])
         if judged:

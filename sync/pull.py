@@ -98,24 +98,28 @@ def sample_texts(
     yield from islice(usable, count)
 
 
-def unlabelled_documents(loop: Loop, projects: Iterable[Project], sides: Split) -> tuple[Document, ...]:
+def unlabelled_documents(loop: Loop, model: str, projects: Iterable[Project], sides: Split) -> tuple[Document, ...]:
     """Return a sample of what nobody has labelled, in proportion to the training side, for a fine-tune to learn from.
 
     None is a held-out text or nearly repeats one. Drawn by hash, so that a fine-tune which goes on gets the same ones.
+    Their entities are what the model's gazetteer finds.
     """
     label_studio, settings = loop.label_studio, loop.settings
     count = settings.unlabelled_ratio * len(sides.train)
     if not count:
         return ()
     tasks = ((one, task) for one in projects for task in label_studio.tasks(one, annotated=False, bare=True))
-    usable = (
-        Document(document_id(project.id, task.id), task.text)
-        for project, task in islice(tasks, UNLABELLED_READ)
-        if task.text and side_of_task(task, settings) == "train"
-    )
     held_out = NearDuplicates(document.text for document in (*sides.dev, *sides.gate))
-    new = (document for document in usable if not held_out.resembles(document.text))
-    return tuple(heapq.nsmallest(count, new, key=lambda document: hash_fraction(document.text, salt="unlabelled:")))
+    usable = (
+        (hash_fraction(task.text, salt="unlabelled:"), document_id(one.id, task.id), task.text, one.label_config)
+        for one, task in islice(tasks, UNLABELLED_READ)
+        if task.text and side_of_task(task, settings) == "train" and not held_out.resembles(task.text)
+    )
+    terms = loop.terms.gazetteer(model)
+    return tuple(
+        Document(document, text, tuple(terms.matches(text, config.shown_as(terms.labels))))
+        for _, document, text, config in heapq.nsmallest(count, usable, key=lambda drawn: drawn[:2])
+    )
 
 
 def held_out_texts(

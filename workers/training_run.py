@@ -110,7 +110,7 @@ class TrainingRun:
             known_as(base.tagger, sides.train, shown_as(projects, base.tagger.decoder.labels)),
         )
         if tagger.encoder.kind == "gru" or torch.cuda.is_available():  # else it would take hours
-            sides = replace(sides, unlabelled=unlabelled_documents(self._loop, projects, sides))
+            sides = replace(sides, unlabelled=unlabelled_documents(self._loop, model, projects, sides))
             write_jsonl(labelled.path.with_name(UNLABELLED), sides.unlabelled)
         key = _run_key(labelled.fingerprint, base, tagger, production)
         run = self._loop.registry.runs.begin(model, key, _parameters(base, tagger, labelled, sides, production))
@@ -140,8 +140,7 @@ class TrainingRun:
         state = state_folder(settings.home, model) / run.id
         run.fetch_state(state / FILE, saved_step(state))
         follow = _Follower(run, state, self._say_progress)
-        unlabelled = [document.text for document in sides.unlabelled]
-        fit = Trainer(on_progress=follow, state_folder=state).fit(tagger, sides.train, sides.dev, unlabelled)
+        fit = Trainer(on_progress=follow, state_folder=state).fit(tagger, sides.train, sides.dev, sides.unlabelled)
         follow.log(fit.epochs)
         if fit.used_dev and settings.target_precision:
             found = found_in(sides.dev, Predictor(tagger, "candidate"))

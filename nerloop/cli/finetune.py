@@ -109,7 +109,7 @@ def finetune(
 class _Data:
     train: list[Document]
     dev: list[Document]
-    unlabelled: list[str] = field(default_factory=list)
+    unlabelled: list[Document] = field(default_factory=list)
 
     @property
     def dev_entities(self) -> int:
@@ -170,10 +170,10 @@ def _read(console: Console, train_file: Path, dev_file: Path | None, unlabelled_
     return data if unlabelled_file is None else replace(data, unlabelled=_unlabelled(console, unlabelled_file, data))
 
 
-def _unlabelled(console: Console, file: Path, data: _Data) -> list[str]:
+def _unlabelled(console: Console, file: Path, data: _Data) -> list[Document]:
     """Return the texts of a file, each once, without those that are labelled or held out."""
     seen = {normalised(document.text) for document in (*data.train, *data.dev)}
-    texts: list[str] = []
+    documents: list[Document] = []
     left_out = 0
     for line in lines_of([file], False, console):
         if not line.text.strip():
@@ -182,10 +182,10 @@ def _unlabelled(console: Console, file: Path, data: _Data) -> list[str]:
             left_out += 1
         else:
             seen.add(normalised(line.text))
-            texts.append(line.text)
+            documents.append(Document("", line.text))
     more = f"; {left_out} that are repeated, labelled or held out are left out" if left_out else ""
-    say(console, f"{len(texts)} unlabelled texts, for a second round{more}.")
-    return texts
+    say(console, f"{len(documents)} unlabelled texts, for a second round{more}.")
+    return documents
 
 
 def _decoder(

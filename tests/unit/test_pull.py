@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from nerloop.documents import Document, content_of, document_of, fingerprint
+from nerloop.gazetteer import Gazetteer, Term
+from nerloop.known_terms import NO_TERMS
 from nerloop.project_state import Binding
 from nerloop.settings import Settings
 from nerloop.split import Split, side_of
@@ -220,10 +222,11 @@ WAITING = [Task(number, f"第{number}位患者{random.Random(number).choice(TEXT
 TRAIN = tuple(Document(f"3-{number}", TEXT) for number in range(100, 110))
 
 
-def drawn(loop_of, sides, **settings):
+def drawn(loop_of, sides, terms=NO_TERMS, **settings):
     loop = loop_of(p3=[*WAITING, Task(61, TEXT, (annotation(1, region()),), updated_at=AT), Task(62, None)])
     loop.settings = replace(loop.settings, **settings)
-    return unlabelled_documents(loop, [PROJECT], sides)
+    loop.terms = SimpleNamespace(gazetteer=lambda model: terms if model == "news" else NO_TERMS)
+    return unlabelled_documents(loop, "news", [PROJECT], sides)
 
 
 def test_a_fine_tune_gets_a_number_of_unlabelled_documents_that_goes_by_the_labelled_ones(loop_of):
@@ -241,6 +244,17 @@ def test_where_so_many_are_not_wanted_or_not_there_a_fine_tune_gets_none_or_all(
 
     assert drawn(loop_of, Split(TRAIN, (), (), 0), unlabelled_ratio=0) == ()
     assert len(drawn(loop_of, Split(TRAIN, (), (), 0), unlabelled_ratio=100)) == on_the_training_side < len(WAITING)
+
+
+def test_unlabelled_documents_carry_what_the_gazetteer_finds_under_the_labels_of_their_project(loop_of):
+    terms = Gazetteer({"患者": Term("PER"), "就诊": Term("TREATMENT")})
+
+    found = drawn(loop_of, Split(TRAIN, (), (), 0), terms)
+
+    assert {(document.text[e.start : e.end], e.label) for document in found for e in document.entities} == {
+        ("患者", "PER")
+    }
+    assert all(document.entities for document in found)
 
 
 def test_no_unlabelled_document_nearly_repeats_a_held_out_one(loop_of):

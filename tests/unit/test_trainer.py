@@ -8,7 +8,7 @@ import torch
 from nerloop import examples, trainer
 from nerloop.documents import Document, Entity
 from nerloop.encoder import GruEncoder, TransformerEncoder
-from nerloop.predictor import Predictor, score
+from nerloop.predictor import Predictor, found_in, score
 from nerloop.tagger import Tagger, weights_key
 from nerloop.tagging import Decoder
 from nerloop.tokenizer import CharacterVocabulary, SubwordTokenizer
@@ -313,7 +313,7 @@ def test_saving_changes_nothing(untrained, tmp_path, monkeypatch):
 # Learning from unlabelled texts
 
 
-UNLABELLED = [document.text for document in toy(10, seed=5)]
+UNLABELLED = [Document("", document.text) for document in toy(10, seed=5)]
 
 
 def test_a_second_round_begins_anew(untrained):
@@ -340,10 +340,22 @@ def test_unlabelled_texts_are_learned_from_as_the_first_round_labels_them(untrai
     monkeypatch.setattr(trainer, "examples_of", noted)
     Trainer(recipe).fit(untrained(), train, [], UNLABELLED)
 
-    found = [prediction.entities for prediction in Predictor(first, "").predict(UNLABELLED)]
-    assert any(found)
-    assert [document.entities for document in learned_from[-1]] == found
-    assert [document.text for document in learned_from[-1]] == UNLABELLED
+    found = found_in(UNLABELLED, Predictor(first, ""))
+    assert any(document.entities for document in found)
+    assert learned_from[-1] == found
+
+
+def test_what_a_gazetteer_says_of_unlabelled_texts_fills_the_gaps_that_the_first_round_leaves(untrained):
+    recipe, train, helped, alone = Recipe(epochs=12, batch_size=4), toy(18, seed=1), untrained(), untrained()
+    texts = [f"{document.text}00xy" for document in toy(30, seed=5)]
+    listed = [Document("", text, (Entity(len(text) - 2, len(text), "PER"),)) for text in texts]
+
+    Trainer(recipe).fit(helped, train, [], listed)
+    Trainer(recipe).fit(alone, train, [], [Document("", text) for text in texts])
+
+    found = [Predictor(tagger, "").predict(["01ab00xy"])[0].entities for tagger in (helped, alone)]
+    assert found[0] == (Entity(2, 4, "PER"), Entity(6, 8, "PER"))
+    assert Entity(6, 8, "PER") not in found[1]
 
 
 def test_dev_chooses_among_the_epochs_of_both_rounds(untrained):
@@ -380,7 +392,7 @@ def test_other_unlabelled_texts_are_another_run(untrained, tmp_path, monkeypatch
 
 
 def test_empty_unlabelled_texts_make_no_second_round(untrained):
-    fit = Trainer(FEW).fit(untrained(), toy(8, seed=1), [], ["", ""])
+    fit = Trainer(FEW).fit(untrained(), toy(8, seed=1), [], [Document("", ""), Document("1-2", "")])
 
     assert len(fit.epochs) == 3
 
