@@ -228,19 +228,18 @@ class _Run:
         self._model.train()
         rank, processes = self._accelerator.process_index, self._accelerator.num_processes
         batches = list(batches_of(examples, self._recipe.batch_size, f"{self._recipe.seed}/{number}"))
-        mine = [batches[(place * processes + rank) % len(batches)] for place in range(self._round.steps_an_epoch)]
-        started, first = time.monotonic(), self._step
+        started, first, size = time.monotonic(), self._step, self._round.steps_an_epoch
         steps = self._round.steps_before + self._round.steps + sum(later.steps for later in self._later)
-        for batch in mine[(self._step - self._round.steps_before) % self._round.steps_an_epoch :]:
-            self._losses += self._take(batch)
+        begun = self._round.steps_before + (number - 1 - self._round.epochs_before) * size
+        for place in range(self._step - begun, size):
+            self._losses += self._take(batches[(place * processes + rank) % len(batches)])
             self._step += 1
             pace = (time.monotonic() - started) / (self._step - first)
-            taken = (self._step - self._round.steps_before - 1) % self._round.steps_an_epoch + 1
-            loss, left = self._losses / taken, pace * (steps - self._step)
+            loss, left = self._losses / (place + 1), pace * (steps - self._step)
             on_progress(Progress(self._step, steps, number, self._total, loss, left, tuple(self.epochs)))
             if self._state is not None and self._state.due():
                 self._save()
-        return self._losses / self._round.steps_an_epoch
+        return self._losses / size
 
     def close_epoch(self, loss: float, dev_f1: float | None) -> None:
         """Note how the epoch went; its averaged weights are kept if they are the best so far."""

@@ -381,6 +381,29 @@ def test_a_run_cancelled_in_either_round_goes_on_to_the_same_model(untrained, tm
     assert (fit, weights_key(tagger)) == (expected, weights_key(whole))
 
 
+@pytest.mark.parametrize("unlabelled", [[], UNLABELLED])
+def test_a_run_killed_while_an_epoch_is_judged_does_not_learn_it_twice(untrained, tmp_path, monkeypatch, unlabelled):
+    monkeypatch.setattr(TrainingState, "due", lambda _: True)
+    whole, tagger, heard, train = untrained(), untrained(), [], toy(18, seed=1)
+    expected = Trainer(FEW).fit(whole, train, DEV, unlabelled)
+    judged = itertools.count(1)
+
+    def score_or_die(*arguments):
+        if next(judged) % 2:  # each epoch is judged at the second try
+            raise Cancelled
+        return score(*arguments)
+
+    monkeypatch.setattr(trainer, "score", score_or_die)
+    for _ in expected.epochs:
+        with pytest.raises(Cancelled):
+            Trainer(FEW, heard.append, tmp_path).fit(untrained(), train, DEV, unlabelled)
+
+    fit = Trainer(FEW, heard.append, tmp_path).fit(tagger, train, DEV, unlabelled)
+
+    assert [progress.step for progress in heard] == list(range(1, heard[-1].steps + 1))
+    assert (fit, weights_key(tagger)) == (expected, weights_key(whole))
+
+
 def test_other_unlabelled_texts_are_another_run(untrained, tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingState, "due", lambda _: True)
     heard, train = [], toy(18, seed=1)
