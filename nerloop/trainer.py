@@ -76,7 +76,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Fit:
-    """What came of a fit: the epochs of all rounds, and which of them is kept.
+    """What came of a fit: the epochs of all rounds, and which one of the last round is kept.
 
     `dropped_entities` did not fit the decoder, `used_dev` tells whether dev chose anything.
     """
@@ -122,7 +122,7 @@ class Trainer:
 
         With `unlabelled` documents a second round begins from the same start, on what is labelled and on those texts
         as the first round's model labels them; entities that they have, which only a gazetteer says, fill the gaps
-        that it leaves. Dev chooses among the epochs of both rounds, without dev the second one counts.
+        that it leaves.
 
         Raises `ValueError` when there is nothing to train on.
         """
@@ -164,7 +164,7 @@ class Trainer:
         if judged:
             tagger.temperature = fit_temperature(Predictor(tagger, ""), dev)
         tagger.eval()
-        return Fit(tuple(run.epochs), _best(run.epochs), dropped, judged)
+        return Fit(tuple(run.epochs), run.best_epoch, dropped, judged)
 
 
 @dataclass(frozen=True)
@@ -211,8 +211,15 @@ class _Run:
 
     def round_ended(self) -> bool:
         """Tell whether all epochs of the round are done, or its last ones brought nothing."""
-        of_round = self.epochs[self._round.epochs_before :]
-        return len(of_round) == self._round.epochs or len(of_round) - _best(of_round) >= PATIENCE
+        done = len(self.epochs) - self._round.epochs_before
+        return done == self._round.epochs or len(self.epochs) - self.best_epoch >= PATIENCE
+
+    @property
+    def best_epoch(self) -> int:
+        """The best epoch of the round, the last of equal ones; without a dev set the last."""
+        before = self._round.epochs_before
+        f1 = [epoch.dev_f1 or 0.0 for epoch in self.epochs[before:]]
+        return before + max(range(len(f1)), key=lambda place: (f1[place], place), default=-1) + 1
 
     def begin_second_round(self, self_labelled: list[Document]) -> None:
         """Put the weights back to the start, for a round that learns from these documents too."""
@@ -245,7 +252,7 @@ class _Run:
         """Note how the epoch went; its averaged weights are kept if they are the best so far."""
         self.epochs.append(Epoch(len(self.epochs) + 1, self._total, loss, dev_f1))
         self._losses = 0.0
-        if _best(self.epochs) == len(self.epochs):
+        if self.best_epoch == len(self.epochs):
             _copy(self._average, self._best)
         if self._state is not None:
             self._save()
@@ -338,11 +345,6 @@ class _Run:
 def _round_of(examples: int, recipe: Recipe, processes: int) -> _Round:
     epochs = recipe.epochs or epochs_for(examples, recipe.batch_size * processes)
     return _Round(epochs, math.ceil(math.ceil(examples / recipe.batch_size) / processes))
-
-
-def _best(epochs: Sequence[Epoch]) -> int:
-    """Return which of some epochs (from 1 on) was the best, the last of equal ones; without a dev set the last."""
-    return max(range(len(epochs)), key=lambda place: (epochs[place].dev_f1 or 0.0, place), default=-1) + 1
 
 
 def epochs_for(examples: int, batch_size: int = BATCH_SIZE) -> int:

@@ -358,13 +358,14 @@ def test_what_a_gazetteer_says_of_unlabelled_texts_fills_the_gaps_that_the_first
     assert Entity(6, 8, "PER") not in found[1]
 
 
-def test_dev_chooses_among_the_epochs_of_both_rounds(untrained):
+def test_the_best_epoch_of_the_second_round_is_kept(untrained):
     tagger = untrained()
 
     fit = Trainer(Recipe(epochs=8, batch_size=4)).fit(tagger, toy(18, seed=1), DEV, UNLABELLED)
 
     dev_f1 = [epoch.dev_f1 for epoch in fit.epochs]
-    assert dev_f1[fit.best_epoch - 1] == max(dev_f1) == score(Predictor(tagger, ""), DEV).micro.f1
+    assert fit.best_epoch > 8
+    assert dev_f1[fit.best_epoch - 1] == max(dev_f1[8:]) == score(Predictor(tagger, ""), DEV).micro.f1
 
 
 @pytest.mark.parametrize("step", [9, 15, 16, 20, 36])
