@@ -149,7 +149,7 @@ def ranked(
     predictions = predictor.predict(texts)
     scores = serving_scores(texts, predictions, order, knows_labels=knows_labels)
     by_score = sorted(range(len(texts)), key=scores.__getitem__)
-    head = by_score[: min(HEAD, 2 * following)]
+    head = by_score[: min(HEAD, 2 * following) if knows_labels else HEAD]
     dealt = head_scores(
         [texts[number] for number in head],
         [predictions[number] for number in head],

@@ -126,10 +126,15 @@ def _post_predictions(
 
 
 def _arrange_head(loop: Loop, project: Project, binding: Binding, predictor: "Predictor") -> None:
-    """Bring the tasks that come next, twice as many as start a fine-tune, into the strategy's order of them all."""
+    """Bring the tasks that come next into the strategy's order of them all.
+
+    Twice as many as start a fine-tune; more where the model knows none of the labels, and difference is all there is.
+    """
+    knows_labels = bool(project.label_config.shown_as(predictor.labels))
+    count = min(HEAD, 2 * binding.train_threshold) if knows_labels else HEAD
     stored: dict[int, tuple[int, float]] = {}  # task id: id and score of its prediction
     head = []
-    for task in loop.label_studio.next_tasks(project, min(HEAD, 2 * binding.train_threshold)):
+    for task in loop.label_studio.next_tasks(project, count):
         for prediction in task.predictions:
             if prediction.model_version == predictor.model_version and prediction.score is not None:
                 stored[task.id] = prediction.id, prediction.score
