@@ -150,11 +150,15 @@ class Jobs:
             failure_ttl=self._settings.cool_down_seconds,
         )
 
-    def others_wait(self) -> bool:
-        """Tell whether a refresh or an update of label memory waits for a worker: any job but a slice of a refresh."""
+    def others_wait(self, project_id: int, model: str) -> bool:
+        """Tell whether another project's refresh, or another model's label memory, waits for a worker.
+
+        The model's own memory cannot be brought up while its project is refreshed.
+        """
         with redis_errors():
-            waiting = Queue(PREDICT_QUEUE, connection=self._redis).get_job_ids()
-        return any(job_id.startswith((REFRESH, MEMORY)) for job_id in waiting)
+            waiting = set(Queue(PREDICT_QUEUE, connection=self._redis).get_job_ids())
+        others = waiting - {refresh_id(project_id), memory_id(model)}
+        return any(job_id.startswith((REFRESH, MEMORY)) for job_id in others)
 
     def hand_out_slice(self, project_id: int, version: str, task_ids: Sequence[int]) -> str:
         """Queue the model's work on some tasks, for whichever worker is free; return the job's name."""

@@ -54,7 +54,7 @@ def refresh_predictions(
     turn_ends = time.monotonic() + TURN_SECONDS
 
     def turn_is_over() -> bool:
-        return time.monotonic() > turn_ends and loop.jobs.others_wait()
+        return time.monotonic() > turn_ends and loop.jobs.others_wait(binding.project_id, binding.model)
 
     while True:
         project = loop.label_studio.project(binding.project_id)

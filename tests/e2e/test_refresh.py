@@ -226,7 +226,7 @@ def test_where_other_jobs_wait_a_refresh_stops_after_a_post_and_goes_on_when_the
     binding = Binding(alone.id, "turns", 50)
 
     with monkeypatch.context() as others:
-        others.setattr(loop.jobs, "others_wait", lambda: True)
+        others.setattr(loop.jobs, "others_wait", lambda _project_id, _model: True)
         assert refresh_predictions(loop, binding) is None
         done = [200 - loop.label_studio.count_tasks(alone.id, lacking_version=STARTER_VERSION)]
         assert refresh_predictions(loop, binding) is None

@@ -11,12 +11,14 @@ from nerloop.project_state import Binding
 from sync import memory, predictions
 
 
-def test_others_wait_where_a_refresh_or_label_memory_does_and_not_where_slices_do(loop: Loop) -> None:
+def test_others_wait_where_a_refresh_or_label_memory_does_and_not_where_slices_or_its_own_do(loop: Loop) -> None:
     loop.jobs.hand_out_slice(1, "medical-v7", [1, 2, 3])
-    assert not loop.jobs.others_wait()
+    loop.jobs.enqueue_refresh(1)
+    loop.jobs.enqueue_memory("medical")
+    assert not loop.jobs.others_wait(1, "medical")
 
-    loop.jobs.enqueue_memory("finance")
-    assert loop.jobs.others_wait()
+    assert loop.jobs.others_wait(2, "medical")
+    assert loop.jobs.others_wait(1, "finance")
 
 
 @pytest.mark.parametrize("other", ["refresh", "memory"])
