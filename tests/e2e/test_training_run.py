@@ -162,8 +162,8 @@ def test_a_fine_tune_learns_from_what_nobody_has_labelled_too_and_that_can_be_er
     ended = stack.run("erase", unlabelled[0].id, "--by", "Li Na", "--why", "request 13", "--yes")
 
     assert ended.stdout == f"{version}\n"
-    kept = loop.settings.home.rglob("*.json*")
-    assert not [path for path in kept if unlabelled[0].text in path.read_text(errors="replace")]
+    kept = Path(client.download_artifacts(version.run_id, "snapshot", str(tmp_path)))
+    assert [document.id for document in read_jsonl(kept / "unlabelled.jsonl")] == [one.id for one in unlabelled[1:]]
 
 
 def test_on_another_machine_a_killed_fine_tune_ends_with_the_model_it_would_have_ended_with(
