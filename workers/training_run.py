@@ -29,7 +29,7 @@ from nerloop.tagger import Tagger, adapt, weights_key
 from nerloop.tagging import Decoder
 from nerloop.tasks import Project
 from nerloop.thresholds import thresholds
-from nerloop.trainer import Epoch, Fit, Progress, Recipe, Trainer
+from nerloop.trainer import MIN_DEV_ENTITIES, Epoch, Fit, Progress, Recipe, Trainer
 from nerloop.training_state import FILE, saved_step
 from nerloop.versions import Candidate, Production
 from sync.judge import Outcome, agreement, gate_documents, judge, judge_again, settle, shown_as
@@ -109,7 +109,7 @@ class TrainingRun:
             _decoder(bound, labelled, sides),
             known_as(base.tagger, sides.train, shown_as(projects, base.tagger.decoder.labels)),
         )
-        if tagger.encoder.kind == "gru" or torch.cuda.is_available():  # else it would take hours
+        if _learns_from_unlabelled(tagger, sides):
             sides = replace(sides, unlabelled=unlabelled_documents(self._loop, model, projects, sides))
             write_jsonl(labelled.path.with_name(UNLABELLED), sides.unlabelled)
         key = _run_key(labelled.fingerprint, base, tagger, production)
@@ -268,6 +268,12 @@ def _decoder(bound: list[Binding], labelled: Snapshot, sides: Split) -> Decoder:
             dropped,
         )
     return decoder
+
+
+def _learns_from_unlabelled(tagger: Tagger, sides: Split) -> bool:
+    """Tell whether a run may label texts for itself: not with so few labels that it is often wrong, nor for hours."""
+    enough = sum(len(document.entities) for document in sides.dev) >= MIN_DEV_ENTITIES
+    return enough and (tagger.encoder.kind == "gru" or torch.cuda.is_available())
 
 
 def _missing(sides: Split) -> str:
