@@ -61,8 +61,8 @@ def refresh_predictions(
         meant = loop.registry.production(binding.model).name
         predictor = loop.serving.update(binding.model)
         version = predictor.model_version
-        _post_predictions(loop, project, binding, predictor, meant, turn_is_over, on_progress)
-        if turn_is_over():
+        gave_way = _post_predictions(loop, project, binding, predictor, meant, turn_is_over, on_progress)
+        if gave_way or turn_is_over():
             logger.info("Project %s: other jobs have their turn", project.id)
             return None
         if version == loop.registry.production(binding.model).name:
@@ -84,14 +84,15 @@ def _post_predictions(
     meant: str,
     turn_is_over: Callable[[], bool],
     on_progress: Callable[[int, int], None],
-) -> None:
+) -> bool:
     """Post what is lacking; stop between two posts when the version that was `meant` is no longer in production.
 
-    And when its turn is over.
+    And when its turn is over: tell whether it was.
     """
     label_studio, model, version = loop.label_studio, binding.model, predictor.model_version
     total = label_studio.count_tasks(project.id, annotated=False, lacking_version=version)
     done = 0
+    gave_way = False
     # Label Studio refuses a version without predictions; where every task is annotated, nobody would see one.
     if project.model_version != version and label_studio.count_tasks(project.id, annotated=False):
         first = [t for t in label_studio.next_tasks(project, FIRST_SLICE) if version not in _versions(t)]
@@ -108,8 +109,8 @@ def _post_predictions(
                 done += stored
                 on_progress(done, total)
                 if _is_replaced(loop, model, meant):
-                    return
-                if turn_is_over():
+                    return False
+                if gave_way := turn_is_over():
                     break
             break
         except LabelStudioUnreachable:
@@ -123,6 +124,7 @@ def _post_predictions(
         _arrange_head(loop, project, binding, predictor)
         left = label_studio.count_tasks(project.id, annotated=False, lacking_version=version)
         logger.info("Project %s: %s tasks got predictions of %s, %s have none", project.id, done, version, left)
+    return gave_way
 
 
 def _arrange_head(loop: Loop, project: Project, binding: Binding, predictor: "Predictor") -> None:
